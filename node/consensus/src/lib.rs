@@ -1,0 +1,1 @@
+//! Sans-io replicated log: protocols behind one trait.

@@ -1,0 +1,1 @@
+//! One group on one member: consensus, storage and state, synchronous.

@@ -1,0 +1,1 @@
+//! The tokio and tonic shell around replicas.

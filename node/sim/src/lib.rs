@@ -1,0 +1,1 @@
+//! Seeded simulation of whole replicas under faults.

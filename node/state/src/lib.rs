@@ -1,0 +1,1 @@
+//! Deterministic state machine: keys, leases, watches.

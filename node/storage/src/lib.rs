@@ -1,0 +1,1 @@
+//! Disk, write-ahead log, snapshots and the ordered key-value backend.
