@@ -15,6 +15,29 @@ pub enum Kind {
     Membership,
 }
 
+impl Kind {
+    /// The number that stands for it on disk and in messages.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::NoOp => 1,
+            Self::Command => 2,
+            Self::Membership => 3,
+        }
+    }
+
+    /// The kind behind a number; `None` for one of a later version.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::NoOp),
+            2 => Some(Self::Command),
+            3 => Some(Self::Membership),
+            _ => None,
+        }
+    }
+}
+
 /// One slot of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {

@@ -1,0 +1,138 @@
+//! Who belongs to the group. Replicated data: a new value is an entry of the log, in force when appended.
+
+mod codec;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::MemberId;
+use crate::quorum::Quorum;
+
+pub use codec::Malformed;
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Votes and holds data.
+    Voter,
+    /// Holds data, does not vote.
+    Learner,
+    /// Votes and keeps log headers, holds no data.
+    Witness,
+}
+
+/// One member as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name; empty until it has started (as in etcd).
+    pub name: String,
+    /// URLs at which peers reach it.
+    pub peer_urls: Vec<String>,
+    /// URLs that clients may use; empty until it has started.
+    pub client_urls: Vec<String>,
+    /// What it may do.
+    pub role: Role,
+    /// The zone it runs in; empty if unknown.
+    pub zone: String,
+    /// The higher, the rather it leads. 0 is ordinary.
+    pub leader_priority: u32,
+}
+
+/// The members, and during a joint change the voters of the configuration that is on its way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Membership {
+    /// Every member by id.
+    pub members: BTreeMap<MemberId, Member>,
+    /// The old configuration's voters while a joint change is under way (Raft section 6), else empty.
+    pub outgoing: BTreeMap<MemberId, Member>,
+    /// Ids that were members once and never will be again.
+    pub removed: BTreeSet<MemberId>,
+}
+
+/// Why a membership can't follow the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Nobody would vote.
+    #[error("the membership has no voter")]
+    NoVoter,
+    /// An id comes back, or a removal is forgotten.
+    #[error("a removed member id was used again")]
+    Reused,
+    /// Witnesses are not there yet.
+    #[error("witness members are not there yet")]
+    Witness,
+    /// The target is itself a joint membership.
+    #[error("a target membership is never joint")]
+    Joint,
+}
+
+impl Membership {
+    /// Members that vote now.
+    #[must_use]
+    pub fn voters(&self) -> BTreeSet<MemberId> {
+        self.members.values().filter(|member| member.role != Role::Learner).map(|member| member.id).collect()
+    }
+
+    /// What decides: a majority, in a joint membership of both sides.
+    #[must_use]
+    pub fn quorum(&self) -> Quorum {
+        Quorum::joint(self.voters(), self.outgoing.keys().copied().collect())
+    }
+
+    /// Whether a change is under way.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// A member, those on their way out included.
+    #[must_use]
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(&id).or_else(|| self.outgoing.get(&id))
+    }
+
+    /// Everybody who gets the log: members and those on their way out.
+    #[must_use]
+    pub fn receivers(&self) -> BTreeSet<MemberId> {
+        self.members.keys().chain(self.outgoing.keys()).copied().collect()
+    }
+
+    /// Whether `target` may follow.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub fn check(&self, target: &Self) -> Result<(), Invalid> {
+        if target.is_joint() {
+            return Err(Invalid::Joint);
+        }
+        if target.voters().is_empty() {
+            return Err(Invalid::NoVoter);
+        }
+        if target.members.values().any(|member| member.role == Role::Witness) {
+            return Err(Invalid::Witness);
+        }
+        let forgotten = !self.removed.is_subset(&target.removed);
+        if forgotten || target.members.keys().any(|id| target.removed.contains(id)) {
+            return Err(Invalid::Reused);
+        }
+        Ok(())
+    }
+
+    /// The entry that starts the change to `target`: joint if the voters differ, else `target` itself.
+    #[must_use]
+    pub fn towards(&self, target: Self) -> Self {
+        let voters = self.voters();
+        if voters == target.voters() {
+            return target;
+        }
+        let outgoing = self.members.iter().filter(|(id, _)| voters.contains(id));
+        Self { outgoing: outgoing.map(|(&id, member)| (id, member.clone())).collect(), ..target }
+    }
+
+    /// The entry that ends a joint change.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self { outgoing: BTreeMap::new(), ..self.clone() }
+    }
+}

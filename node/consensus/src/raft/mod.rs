@@ -1,0 +1,503 @@
+//! Raft, as in Ongaro's thesis (2014), with pre-vote, check-quorum, joint consensus and read index.
+//!
+//! | message | from | to | durable before it leaves | source |
+//! |---|---|---|---|---|
+//! | `Vote{pre}` | would-be candidate | voters | nothing | thesis 9.6 |
+//! | `Vote` | candidate | voters | its term and its vote for itself | thesis 3.4 |
+//! | `VoteReply` | voter | candidate | term and vote | thesis 3.4 |
+//! | `Append` | leader | everybody else | nothing: its own copy counts when synced | thesis 3.5, 10.2.1 |
+//! | `Appended`, `Rejected` | follower | leader | the entries, the term | thesis 3.5 |
+//! | `Heartbeat` | leader | everybody else | nothing | thesis 3.5, 6.4 |
+//! | `HeartbeatReply` | follower | leader | the term | thesis 6.4 |
+//! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | thesis 6.4 |
+//! | `TimeoutNow` | leader | its successor | nothing | thesis 3.10 |
+//! | `Removed` | any member | one that was removed | the removal is committed | thesis 4.2.3 |
+//!
+//! Memberships are in force when appended (thesis 4.1), voters change through a joint membership (4.3), and a leader starts
+//! no change before an entry of its own term is committed (Ongaro, raft-dev 2015-07-10).
+
+mod change;
+mod config;
+mod election;
+mod message;
+mod progress;
+mod reads;
+mod replication;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::effect::{Effect, Refusal, Write};
+use crate::entry::{Entry, HardState, Kind, SnapshotMark};
+use crate::id::{Epoch, Index, MemberId, Time, WriteId};
+use crate::input::Input;
+use crate::log::LogRead;
+use crate::membership::Membership;
+use crate::protocol::{Part, Protocol, Status};
+
+pub use config::Config;
+pub use message::{Body, Malformed, Message};
+
+use election::Campaign;
+use progress::Progress;
+use reads::Reads;
+use transfer::Transfer;
+use view::View;
+
+/// A message that this step sends.
+#[derive(Debug)]
+struct Outgoing {
+    to: MemberId,
+    message: Message,
+    /// Leaves only when everything written so far is durable.
+    durable: bool,
+}
+
+/// What a leader keeps.
+#[derive(Debug)]
+struct Leading {
+    progress: BTreeMap<MemberId, Progress>,
+    /// Its first entry of the term; the leader serves when it is committed.
+    first: Index,
+    heartbeat_at: Time,
+    check_quorum_at: Time,
+    transfer: Option<Transfer>,
+    reads: Reads,
+    /// Payload bytes by entry that is not committed yet, and their sum.
+    uncommitted: VecDeque<(Index, usize)>,
+    uncommitted_bytes: usize,
+}
+
+#[derive(Debug)]
+enum PartState {
+    Follower,
+    Candidate(Campaign),
+    Leader(Box<Leading>),
+}
+
+/// One member's Raft.
+#[derive(Debug)]
+pub struct Raft {
+    config: Config,
+    random: u64,
+    now: Time,
+    term: Epoch,
+    vote: Option<MemberId>,
+    commit: Index,
+    leader: Option<MemberId>,
+    part: PartState,
+    election_at: Time,
+    /// When a leader was last heard; `None` before the first one.
+    leader_heard_at: Option<Time>,
+    /// The membership before the log's first entry, then those in the log that are not below the commit index.
+    memberships: VecDeque<(Index, Membership)>,
+    last_write: WriteId,
+    persisted: WriteId,
+    /// Writes under way with their entries' first and last index.
+    writing: VecDeque<(WriteId, Index, Index)>,
+    /// The log is durable up to here.
+    durable: Index,
+    saved: HardState,
+    told: (Epoch, Option<MemberId>, bool),
+    removed: bool,
+    fresh: Vec<Entry>,
+    outgoing: Vec<Outgoing>,
+    effects: Vec<Effect>,
+}
+
+impl Raft {
+    /// A member after a start: `hard_state` and `log` as recovered, all of it durable, `mark` the checkpoint in the
+    /// state machine. At the first boot the mark has index 0 and the initial membership.
+    ///
+    /// # Panics
+    /// If `log` has a membership entry that can't be decoded, or can't be read.
+    #[must_use]
+    pub fn new(config: Config, hard_state: HardState, mark: SnapshotMark, log: &dyn LogRead, now: Time) -> Self {
+        let mut raft = Self {
+            random: config.seed ^ config.id.0.rotate_left(32),
+            config,
+            now,
+            term: hard_state.epoch,
+            vote: hard_state.vote,
+            commit: hard_state.commit.min(log.last_index()).max(log.snapshot_index()),
+            leader: None,
+            part: PartState::Follower,
+            election_at: now,
+            leader_heard_at: None,
+            memberships: VecDeque::from([(log.snapshot_index(), mark.membership)]),
+            last_write: WriteId(0),
+            persisted: WriteId(0),
+            writing: VecDeque::new(),
+            durable: log.last_index(),
+            saved: hard_state,
+            told: (Epoch(0), None, false),
+            removed: false,
+            fresh: Vec::new(),
+            outgoing: Vec::new(),
+            effects: Vec::new(),
+        };
+        raft.load_memberships(log);
+        raft.reset_election_timer();
+        if raft.is_only_voter() {
+            raft.election_at = now;
+        }
+        raft
+    }
+
+    fn load_memberships(&mut self, log: &dyn LogRead) {
+        let mut next = log.snapshot_index().next();
+        while next <= log.last_index() {
+            let entries = log
+                .entries(next, log.last_index().next(), self.config.append_bytes_max)
+                .expect("recovery opens only a log whose entries can be read");
+            for entry in &entries {
+                self.note_membership(entry);
+            }
+            next = entries.last().map_or(next, |entry| entry.index).next();
+        }
+    }
+
+    /// Takes over the membership in an appended entry.
+    fn note_membership(&mut self, entry: &Entry) {
+        if entry.kind == Kind::Membership {
+            let membership = Membership::decode(&entry.payload).expect("a leader appends well-formed memberships");
+            self.memberships.push_back((entry.index, membership));
+        }
+    }
+
+    fn present(&self) -> &(Index, Membership) {
+        self.memberships.back().expect("the base membership is always there")
+    }
+
+    fn is_voter(&self) -> bool {
+        self.present().1.quorum().contains(self.config.id)
+    }
+
+    fn is_only_voter(&self) -> bool {
+        self.present().1.quorum().voters().into_iter().eq([self.config.id])
+    }
+
+    fn view<'a>(&'a self, log: &'a dyn LogRead) -> View<'a> {
+        View { log, fresh: &self.fresh }
+    }
+
+    /// splitmix64 (Steele, Lea, Flood 2014); only election timeouts use it.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn reset_election_timer(&mut self) {
+        let timeout = self.config.election_timeout_ms;
+        self.election_at = self.now.after_ms(timeout + self.draw() % timeout.max(1));
+    }
+
+    fn leader_is_alive(&self) -> bool {
+        matches!(self.part, PartState::Leader(_))
+            || self.leader.is_some()
+                && self
+                    .leader_heard_at
+                    .is_some_and(|at| self.now.since_ms(at) < self.config.election_timeout_ms)
+    }
+
+    fn send(&mut self, to: MemberId, body: Body) {
+        let durable = match body {
+            Body::Vote { pre, .. } | Body::VoteReply { pre, .. } => !pre,
+            Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. } => true,
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Read(_)
+            | Body::ReadReply { .. }
+            | Body::TimeoutNow
+            | Body::Removed => false,
+        };
+        let message = Message { term: self.term, body };
+        self.outgoing.push(Outgoing { to, message, durable });
+    }
+
+    /// Adds an entry to this step's write. The first one of a step may lie inside the log.
+    fn write_entry(&mut self, entry: Entry) {
+        if self.fresh.is_empty() {
+            self.durable = self.durable.min(entry.index.previous());
+            while self.memberships.len() > 1 && self.present().0 >= entry.index {
+                self.memberships.pop_back();
+            }
+        }
+        self.note_membership(&entry);
+        self.fresh.push(entry);
+    }
+
+    /// The end of a step: one write before all messages, which wait for it where they must.
+    fn flush(&mut self, effects: &mut Vec<Effect>) {
+        let hard_state =
+            HardState { epoch: self.term, vote: self.vote, established: Epoch(0), commit: self.commit };
+        let must_save = (hard_state.epoch, hard_state.vote) != (self.saved.epoch, self.saved.vote);
+        if must_save || !self.fresh.is_empty() {
+            self.last_write = WriteId(self.last_write.0 + 1);
+            if let (Some(first), Some(last)) = (self.fresh.first(), self.fresh.last()) {
+                self.writing.push_back((self.last_write, first.index, last.index));
+            }
+            self.saved = hard_state;
+            let entries = std::mem::take(&mut self.fresh);
+            effects.push(Effect::Write(Write { id: self.last_write, entries, hard_state: Some(hard_state) }));
+        }
+        let after = (self.last_write > self.persisted).then_some(self.last_write);
+        for Outgoing { to, message, durable } in self.outgoing.drain(..) {
+            effects.push(Effect::Send { to, payload: message.encode(), after: after.filter(|_| durable) });
+        }
+        effects.append(&mut self.effects);
+        let leadership = (self.term, self.leader, self.is_established());
+        if leadership != self.told {
+            self.told = leadership;
+            let (epoch, leader, established) = leadership;
+            effects.push(Effect::Leadership { epoch, leader, established });
+        }
+    }
+
+    fn persisted(&mut self, id: WriteId, log: &dyn LogRead) {
+        self.persisted = self.persisted.max(id);
+        while let Some((_, _, last)) = self.writing.pop_front_if(|(write, _, _)| *write <= id) {
+            let replaced = self.writing.iter().map(|(_, first, _)| first.previous());
+            self.durable = replaced.fold(last, Index::min);
+        }
+        self.own_vote_persisted(log);
+        self.own_log_persisted(log);
+    }
+
+    fn is_established(&self) -> bool {
+        match &self.part {
+            PartState::Leader(leading) => self.commit >= leading.first,
+            PartState::Follower | PartState::Candidate(_) => false,
+        }
+    }
+
+    /// Raises the commit index and forgets memberships that can't be rolled back to any more.
+    fn commit_to(&mut self, index: Index) {
+        if index <= self.commit {
+            return;
+        }
+        self.commit = index;
+        while self.memberships.get(1).is_some_and(|(at, _)| *at <= index) {
+            self.memberships.pop_front();
+        }
+        self.effects.push(Effect::Commit(index));
+    }
+
+    fn installed(&mut self, mark: SnapshotMark) {
+        self.memberships = VecDeque::from([(mark.index, mark.membership)]);
+        self.writing.clear();
+        self.durable = mark.index;
+        self.commit = self.commit.max(mark.index);
+        if let (Some(leader), PartState::Follower) = (self.leader, &self.part) {
+            self.send(leader, Body::Appended { matched: mark.index });
+        }
+    }
+
+    fn message(&mut self, from: MemberId, message: Message, log: &dyn LogRead) {
+        let Message { term, body } = message;
+        if self.disturbs(from) {
+            self.send(from, Body::Removed);
+            return;
+        }
+        if body == Body::Removed {
+            return self.told_removed(from);
+        }
+        match &body {
+            // Questions about a term that nobody has reached; the answers decide.
+            Body::Vote { pre: true, .. } | Body::VoteReply { pre: true, granted: true } => {}
+            // Leader stickiness: a member that still hears the leader lets nobody depose it (thesis 4.2.3).
+            Body::Vote { forced: false, .. } if term > self.term && self.leader_is_alive() => return,
+            Body::Append { .. } | Body::Heartbeat { .. } if term > self.term => {
+                self.become_follower(term, Some(from));
+            }
+            Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::Appended { .. }
+            | Body::Rejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Read(_)
+            | Body::ReadReply { .. }
+            | Body::TimeoutNow
+            | Body::Removed => {
+                if term > self.term {
+                    self.become_follower(term, None);
+                }
+            }
+        }
+        if term < self.term {
+            self.answer_from_the_past(from, &body);
+            return;
+        }
+        self.dispatch(from, term, body, log);
+    }
+
+    fn dispatch(&mut self, from: MemberId, term: Epoch, body: Body, log: &dyn LogRead) {
+        match body {
+            Body::Vote { pre, forced: _, last_index, last_term } => {
+                self.asked_for_vote(from, term, pre, (last_term, last_index), log);
+            }
+            Body::VoteReply { pre, granted } => self.vote_came(from, term, pre, granted, log),
+            Body::Append { previous, previous_term, entries, commit } => {
+                self.heard_leader(from);
+                self.append(from, (previous, previous_term), entries, commit, log);
+            }
+            Body::Appended { matched } => self.appended(from, matched, log),
+            Body::Rejected { previous, hint, hint_term } => {
+                self.rejected(from, previous, hint, hint_term, log);
+            }
+            Body::Heartbeat { commit, round } => {
+                self.heard_leader(from);
+                let known = self.view(log).last_index();
+                self.commit_to(commit.min(known));
+                self.send(from, Body::HeartbeatReply { round });
+            }
+            Body::HeartbeatReply { round } => self.heartbeat_answered(from, round, log),
+            Body::Read(id) => self.read_for(Some(from), id),
+            Body::ReadReply { id, index } => self.read_answered(id, index),
+            Body::TimeoutNow => self.told_to_stand(from, log),
+            // Told apart from its term, above.
+            Body::Removed => {}
+        }
+    }
+
+    /// A deposed leader learns the new term from a rejection; a pre-candidate from a refusal.
+    fn answer_from_the_past(&mut self, from: MemberId, body: &Body) {
+        match body {
+            Body::Append { previous, .. } => {
+                let rejected = Body::Rejected { previous: *previous, hint: Index(0), hint_term: Epoch(0) };
+                self.send(from, rejected);
+            }
+            Body::Heartbeat { .. } => self.send(from, Body::HeartbeatReply { round: 0 }),
+            Body::Vote { pre, .. } => self.send(from, Body::VoteReply { pre: *pre, granted: false }),
+            Body::VoteReply { .. }
+            | Body::Appended { .. }
+            | Body::Rejected { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Read(_)
+            | Body::ReadReply { .. }
+            | Body::TimeoutNow
+            | Body::Removed => {}
+        }
+    }
+
+    fn become_follower(&mut self, term: Epoch, leader: Option<MemberId>) {
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+        }
+        self.stop_leading();
+        self.part = PartState::Follower;
+        self.leader = leader;
+        self.reset_election_timer();
+    }
+
+    /// What waits for this leader is refused, so that nobody waits for ever.
+    fn stop_leading(&mut self) {
+        if let PartState::Leader(leading) = &mut self.part {
+            let waiting = leading.reads.drain();
+            for (origin, id) in waiting {
+                self.answer_read(origin, id, None);
+            }
+        }
+    }
+
+    fn heard_leader(&mut self, from: MemberId) {
+        assert!(!matches!(self.part, PartState::Leader(_)), "two leaders in one term");
+        self.part = PartState::Follower;
+        self.leader = Some(from);
+        self.leader_heard_at = Some(self.now);
+        self.reset_election_timer();
+    }
+
+    fn tick(&mut self, log: &dyn LogRead) {
+        match self.part {
+            PartState::Leader(_) => self.tick_leader(),
+            PartState::Follower | PartState::Candidate(_) => {
+                if self.now >= self.election_at {
+                    self.stand(log);
+                }
+            }
+        }
+    }
+
+    /// What must hold after every step; cheap enough for release builds.
+    fn validate(&self, log: &dyn LogRead) {
+        let last = self.view(log).last_index();
+        assert!(self.commit <= last, "committed {} behind the log's end {last}", self.commit);
+        assert!(self.durable <= last, "durable {} behind the log's end {last}", self.durable);
+        if let PartState::Leader(leading) = &self.part {
+            assert!(leading.progress.values().all(|progress| progress.matched < progress.next));
+        }
+    }
+}
+
+impl Protocol for Raft {
+    fn step(&mut self, now: Time, input: Input, log: &dyn LogRead, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(log),
+            Input::Message { from, payload } => {
+                if let Ok(message) = Message::decode(payload) {
+                    self.message(from, message, log);
+                }
+            }
+            Input::Persisted(id) => self.persisted(id, log),
+            Input::Propose(proposals) => self.propose(proposals, log),
+            Input::ProposeMembership { id, target } => self.propose_membership(id, target, log),
+            Input::Read(id) => self.read_for(None, id),
+            Input::Transfer(to) => self.transfer(to, log),
+            Input::SnapshotInstalled(mark) => self.installed(mark),
+            Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok, log),
+            Input::Unreachable(peer) => self.unreachable(peer),
+        }
+        self.validate(log);
+        self.flush(effects);
+    }
+
+    fn deadline(&self) -> Time {
+        match &self.part {
+            PartState::Follower | PartState::Candidate(_) => self.election_at,
+            PartState::Leader(leading) => {
+                let deadline = leading.heartbeat_at.min(leading.check_quorum_at);
+                leading.transfer.as_ref().map_or(deadline, |transfer| deadline.min(transfer.give_up_at))
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let (part, matched) = match &self.part {
+            PartState::Follower => (Part::Follower, Vec::new()),
+            PartState::Candidate(_) => (Part::Candidate, Vec::new()),
+            PartState::Leader(leading) => {
+                let matched = leading.progress.iter().map(|(&id, progress)| (id, progress.matched));
+                (Part::Leader, matched.collect())
+            }
+        };
+        Status {
+            id: self.config.id,
+            part,
+            epoch: self.term,
+            leader: self.leader,
+            established: self.is_established(),
+            commit: self.commit,
+            matched,
+        }
+    }
+
+    fn membership(&self) -> &Membership {
+        &self.present().1
+    }
+}
+
+/// The refusal of one who does not lead.
+fn not_leader(raft: &Raft) -> Refusal {
+    Refusal::NotLeader { leader: raft.leader }
+}

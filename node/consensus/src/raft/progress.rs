@@ -1,0 +1,112 @@
+//! What a leader knows of one receiver of its log.
+
+use std::collections::VecDeque;
+
+use crate::id::{Index, Time};
+
+/// How entries travel to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Where it matches is not known: one message at a time, the next when answered or at the next heartbeat.
+    Probe {
+        /// A message is on its way.
+        sent: bool,
+    },
+    /// Entries are sent ahead of their acknowledgements.
+    Pipeline,
+    /// It lacks entries that are gone; a snapshot is on its way.
+    Snapshot,
+}
+
+/// One receiver. Invariant: `matched < next`.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// Known to be on its disk and equal to the leader's log.
+    pub(crate) matched: Index,
+    /// The next entry to send.
+    pub(crate) next: Index,
+    pub(crate) flow: Flow,
+    /// When it last answered anything in this term.
+    pub(crate) active_at: Time,
+    /// When `matched` last moved, or the pipeline was last empty.
+    pub(crate) moved_at: Time,
+    /// The newest round of reads that it confirmed.
+    pub(crate) round: u64,
+    inflight: VecDeque<(Index, usize)>,
+    inflight_bytes: usize,
+}
+
+impl Progress {
+    pub(crate) fn new(next: Index, now: Time) -> Self {
+        Self {
+            matched: Index(0),
+            next,
+            flow: Flow::Probe { sent: false },
+            active_at: now,
+            moved_at: now,
+            round: 0,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+        }
+    }
+
+    /// Whether an append may leave now.
+    pub(crate) fn may_send(&self, appends_max: usize, bytes_max: usize) -> bool {
+        match self.flow {
+            Flow::Probe { sent } => !sent,
+            Flow::Pipeline => self.inflight.len() < appends_max && self.inflight_bytes < bytes_max,
+            Flow::Snapshot => false,
+        }
+    }
+
+    /// Entries up to `last` left.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize, now: Time) {
+        match &mut self.flow {
+            Flow::Probe { sent } => *sent = true,
+            Flow::Pipeline => {
+                if self.inflight.is_empty() {
+                    self.moved_at = now;
+                }
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes += bytes;
+                self.next = last.next();
+            }
+            Flow::Snapshot => {}
+        }
+    }
+
+    /// It holds everything up to `matched`. Whether that is news.
+    pub(crate) fn acknowledged(&mut self, matched: Index, now: Time) -> bool {
+        while let Some((_, bytes)) = self.inflight.pop_front_if(|(last, _)| *last <= matched) {
+            self.inflight_bytes -= bytes;
+        }
+        let news = matched > self.matched;
+        if news {
+            self.matched = matched;
+            self.moved_at = now;
+        }
+        self.next = self.next.max(matched.next());
+        match self.flow {
+            Flow::Probe { .. } => self.flow = Flow::Pipeline,
+            Flow::Snapshot if news => self.flow = Flow::Pipeline,
+            Flow::Snapshot | Flow::Pipeline => {}
+        }
+        news
+    }
+
+    /// Starts over from `next`, one message at a time.
+    pub(crate) fn probe(&mut self, next: Index, now: Time) {
+        self.flow = Flow::Probe { sent: false };
+        self.next = next.max(self.matched.next());
+        self.moved_at = now;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+    }
+
+    /// Waits for a snapshot.
+    pub(crate) fn snapshot(&mut self) {
+        self.flow = Flow::Snapshot;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+    }
+}

@@ -1,0 +1,383 @@
+//! A few members on a lossy network whose disks forget what was not synced; the invariants of Raft after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::{Config, Raft};
+use crate::effect::{Effect, Write};
+use crate::entry::{Entry, HardState, SnapshotMark};
+use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
+use crate::input::{Input, Proposal, ProposalId};
+use crate::log::{LogRead, Missing};
+use crate::membership::{Member, Membership, Role};
+use crate::protocol::{Part, Protocol};
+
+#[derive(Clone, Debug, Default)]
+struct MemoryLog {
+    entries: Vec<Entry>,
+}
+
+impl LogRead for MemoryLog {
+    fn snapshot_index(&self) -> Index {
+        Index(0)
+    }
+    fn last_index(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+    fn epoch(&self, index: Index) -> Result<Epoch, Missing> {
+        if index.0 == 0 {
+            return Ok(Epoch(0));
+        }
+        self.entries.get(index.0 as usize - 1).map(|entry| entry.epoch).ok_or(Missing::Beyond)
+    }
+    fn entries(&self, from: Index, to: Index, _bytes_max: usize) -> Result<Vec<Entry>, Missing> {
+        let range = from.0 as usize - 1..(to.0 as usize - 1).min(self.entries.len());
+        self.entries.get(range).map(<[Entry]>::to_vec).ok_or(Missing::Beyond)
+    }
+}
+
+impl MemoryLog {
+    fn apply(&mut self, write: &Write) {
+        if let Some(first) = write.entries.first() {
+            assert!(first.index.0 <= self.entries.len() as u64 + 1, "a gap in the log");
+            self.entries.truncate(first.index.0 as usize - 1);
+        }
+        self.entries.extend(write.entries.iter().cloned());
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    raft: Option<Raft>,
+    log: MemoryLog,
+    durable_log: MemoryLog,
+    durable_hard: HardState,
+    unsynced: Vec<Write>,
+    held: Vec<(WriteId, MemberId, Bytes)>,
+    persisted: WriteId,
+    restarts: u64,
+}
+
+/// The world of one seed.
+#[derive(Debug)]
+struct World {
+    random: u64,
+    now: Time,
+    nodes: BTreeMap<MemberId, Node>,
+    network: Vec<(MemberId, MemberId, Bytes)>,
+    initial: Membership,
+    committed: BTreeMap<Index, (Epoch, Bytes)>,
+    leaders: BTreeMap<Epoch, MemberId>,
+    reads: BTreeMap<(MemberId, ReadId), Index>,
+    reads_served: u64,
+    loss_percent: u64,
+    proposed: u64,
+}
+
+fn member(id: u64) -> Member {
+    Member {
+        id: MemberId(id),
+        name: String::new(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        role: Role::Voter,
+        zone: String::new(),
+        leader_priority: 0,
+    }
+}
+
+impl World {
+    fn new(seed: u64, voters: u64, others: u64) -> Self {
+        let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
+        let initial = Membership { members, ..Membership::default() };
+        let nodes = (1..=voters + others).map(|id| {
+            let node = Node {
+                raft: None,
+                log: MemoryLog::default(),
+                durable_log: MemoryLog::default(),
+                durable_hard: HardState::default(),
+                unsynced: vec![],
+                held: vec![],
+                persisted: WriteId(0),
+                restarts: 0,
+            };
+            (MemberId(id), node)
+        });
+        let mut world = Self {
+            random: seed,
+            now: Time(0),
+            nodes: nodes.collect(),
+            network: vec![],
+            initial,
+            committed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            reads_served: 0,
+            loss_percent: 5,
+            proposed: 0,
+        };
+        for id in world.ids() {
+            world.start(id);
+        }
+        world
+    }
+
+    fn ids(&self) -> Vec<MemberId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    fn start(&mut self, id: MemberId) {
+        let (initial, now, seed) = (self.initial.clone(), self.now, self.random);
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.restarts += 1;
+        node.log = node.durable_log.clone();
+        node.unsynced.clear();
+        node.held.clear();
+        node.persisted = WriteId(0);
+        let mark = SnapshotMark { membership: initial, ..SnapshotMark::default() };
+        let config = Config::new(id, seed ^ node.restarts);
+        node.raft = Some(Raft::new(config, node.durable_hard, mark, &node.log, now));
+    }
+
+    fn crash(&mut self, id: MemberId) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.raft = None;
+        self.reads.retain(|(reader, _), _| *reader != id);
+        // Some of what was not synced may have reached the disk all the same.
+        let kept = self.draw(1 + self.nodes[&id].unsynced.len() as u64) as usize;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let writes: Vec<Write> = node.unsynced.drain(..).take(kept).collect();
+        for write in writes {
+            node.durable_log.apply(&write);
+            node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
+        }
+    }
+
+    fn step(&mut self, id: MemberId, input: Input) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let Some(raft) = &mut node.raft else { return };
+        let mut effects = vec![];
+        raft.step(self.now, input, &node.log, &mut effects);
+        let status = raft.status();
+        let mut commits = vec![];
+        let mut answered = vec![];
+        for effect in effects {
+            match effect {
+                Effect::Write(write) => {
+                    node.log.apply(&write);
+                    node.unsynced.push(write);
+                }
+                Effect::Send { to, payload, after } => match after {
+                    Some(write) if write > node.persisted => node.held.push((write, to, payload)),
+                    Some(_) | None => self.network.push((id, to, payload)),
+                },
+                Effect::Commit(index) => commits.push(index),
+                Effect::ReadReady { id: read, index } => answered.push((read, index)),
+                Effect::Accepted { .. }
+                | Effect::Refuse { .. }
+                | Effect::ReadRefused { .. }
+                | Effect::SendSnapshot { .. }
+                | Effect::Leadership { .. }
+                | Effect::Removed => {}
+            }
+        }
+        if status.part == Part::Leader {
+            let leader = *self.leaders.entry(status.epoch).or_insert(id);
+            assert_eq!(leader, id, "election safety: two leaders in term {}", status.epoch);
+        }
+        for index in commits {
+            self.check_commit(id, index);
+        }
+        for (read, index) in answered {
+            let floor = self.reads.remove(&(id, read));
+            assert!(floor.is_none_or(|floor| index >= floor), "a stale read at {index}");
+            self.reads_served += u64::from(floor.is_some());
+        }
+    }
+
+    /// State machine safety: nobody ever commits anything else at an index.
+    fn check_commit(&mut self, id: MemberId, commit: Index) {
+        let log = &self.nodes[&id].log;
+        for entry in &log.entries[..commit.0 as usize] {
+            let value = (entry.epoch, entry.payload.clone());
+            let known = self.committed.entry(entry.index).or_insert_with(|| value.clone());
+            assert_eq!(*known, value, "two values committed at {}", entry.index);
+        }
+    }
+
+    fn sync(&mut self, id: MemberId) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let Some(last) = node.unsynced.last().map(|write| write.id) else { return };
+        let writes: Vec<Write> = node.unsynced.drain(..).collect();
+        for write in writes {
+            node.durable_log.apply(&write);
+            node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
+        }
+        node.persisted = last;
+        let (ready, held) = node.held.drain(..).partition(|(write, _, _)| *write <= last);
+        node.held = held;
+        let ready: Vec<(WriteId, MemberId, Bytes)> = ready;
+        self.network.extend(ready.into_iter().map(|(_, to, payload)| (id, to, payload)));
+        self.step(id, Input::Persisted(last));
+    }
+
+    fn tick_all(&mut self) {
+        for id in self.ids() {
+            if self.nodes[&id].raft.as_ref().is_some_and(|raft| raft.deadline() <= self.now) {
+                self.step(id, Input::Tick);
+            }
+        }
+    }
+
+    fn deliver_some(&mut self, blocked: &BTreeSet<(MemberId, MemberId)>) {
+        for _ in 0..self.network.len() {
+            let pick = self.draw(self.network.len() as u64) as usize;
+            let (from, to, payload) = self.network.swap_remove(pick);
+            if blocked.contains(&(from, to)) || self.draw(100) < self.loss_percent {
+                continue;
+            }
+            if self.draw(100) < self.loss_percent {
+                self.network.push((from, to, payload.clone()));
+            }
+            self.step(to, Input::Message { from, payload });
+        }
+    }
+
+    fn propose(&mut self, id: MemberId) {
+        self.proposed += 1;
+        let payload = Bytes::from(self.proposed.to_string());
+        self.step(id, Input::Propose(vec![Proposal { id: ProposalId(self.proposed), payload }]));
+    }
+
+    fn read(&mut self, id: MemberId, read: u64) {
+        let newest = self.committed.last_key_value().map_or(Index(0), |(index, _)| *index);
+        self.reads.insert((id, ReadId(read)), newest);
+        self.step(id, Input::Read(ReadId(read)));
+    }
+
+    fn leader(&self) -> Option<MemberId> {
+        let statuses = self.nodes.values().filter_map(|node| node.raft.as_ref()).map(Protocol::status);
+        statuses.filter(|status| status.established).max_by_key(|status| status.epoch).map(|status| status.id)
+    }
+
+    fn change(&mut self, target: impl FnOnce(&mut Membership)) {
+        let Some(leader) = self.leader() else { return };
+        let Some(raft) = &self.nodes[&leader].raft else { return };
+        let mut wanted = raft.membership().clone();
+        target(&mut wanted);
+        self.step(leader, Input::ProposeMembership { id: ProposalId(0), target: wanted });
+    }
+
+    /// Everything works again: runs until `done`, with a bound.
+    fn heal_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        self.loss_percent = 0;
+        for id in self.ids() {
+            if self.nodes[&id].raft.is_none() {
+                self.start(id);
+            }
+        }
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.now = self.now.after_ms(10);
+            self.tick_all();
+            self.deliver_some(&BTreeSet::new());
+            for id in self.ids() {
+                self.sync(id);
+            }
+        }
+        panic!("no progress after healing: {what}");
+    }
+
+    fn chaos(&mut self, rounds: u64) {
+        let mut blocked = BTreeSet::new();
+        for round in 0..rounds {
+            self.now = self.now.after_ms(10 + self.draw(30));
+            self.tick_all();
+            self.deliver_some(&blocked);
+            let ids = self.ids();
+            let id = ids[self.draw(ids.len() as u64) as usize];
+            let other = ids[self.draw(ids.len() as u64) as usize];
+            match self.draw(20) {
+                0 if self.draw(4) == 0 => self.crash(id),
+                1 if self.nodes[&id].raft.is_none() => self.start(id),
+                2 => drop(blocked.insert((id, other))),
+                3 | 4 => blocked.clear(),
+                5 => self.step(id, Input::Transfer(None)),
+                6 => self.step(id, Input::Unreachable(other)),
+                7..=9 => self.read(id, round),
+                10..=13 => self.propose(id),
+                14 => self.change(|membership| {
+                    let missing = (1..=ids.len() as u64).find(|id| !membership.members.contains_key(&MemberId(*id)));
+                    if let Some(id) = missing.filter(|id| !membership.removed.contains(&MemberId(*id))) {
+                        membership.members.insert(MemberId(id), member(id));
+                    }
+                }),
+                _ => self.sync(id),
+            }
+        }
+    }
+}
+
+#[test]
+fn chaos_keeps_the_invariants_and_healing_brings_progress() {
+    let mut reads_served = 0;
+    for seed in 1..=60 {
+        eprintln!("seed {seed}");
+        let mut world = World::new(seed * 7919, 3, 2);
+        world.chaos(600);
+        let before = world.proposed;
+        world.heal_until(&format!("seed {seed}"), |world| {
+            if let Some(leader) = world.leader() {
+                world.propose(leader);
+            }
+            world.proposed > before + 20
+                && world.committed.values().any(|(_, payload)| *payload == (before + 5).to_string())
+        });
+        reads_served += world.reads_served;
+    }
+    assert!(reads_served > 1_000, "reads were hardly exercised: {reads_served}");
+}
+
+#[test]
+fn a_single_voter_leads_at_once() {
+    let mut world = World::new(1, 1, 0);
+    world.tick_all();
+    world.tick_all();
+    world.sync(MemberId(1));
+    world.sync(MemberId(1));
+    assert_eq!(world.leader(), Some(MemberId(1)));
+    assert_eq!(world.now, Time(0));
+}
+
+#[test]
+fn five_replace_three_through_a_joint_membership_and_the_removed_are_told() {
+    let mut world = World::new(3, 3, 2);
+    world.heal_until("a leader", |world| world.leader().is_some());
+    world.change(|membership| {
+        membership.members.insert(MemberId(4), member(4));
+        membership.members.insert(MemberId(5), member(5));
+        membership.members.remove(&MemberId(1));
+        membership.removed.insert(MemberId(1));
+    });
+    world.heal_until("the change", |world| {
+        let settled = |id: u64| {
+            world.nodes[&MemberId(id)].raft.as_ref().is_some_and(|raft| {
+                !raft.membership().is_joint() && raft.membership().members.len() == 4 && raft.commit >= Index(3)
+            })
+        };
+        (2..=5).all(settled)
+    });
+    world.heal_until("the removed one is told", |world| {
+        world.nodes[&MemberId(1)].raft.as_ref().is_some_and(|raft| raft.removed)
+    });
+}
