@@ -1,7 +1,13 @@
 //! The few file operations the log and the snapshots need, so that the simulator can stand in for a disk.
 
+mod real;
+#[cfg(any(test, feature = "test-util"))]
+pub mod sim;
+
 use std::fmt::Debug;
 use std::path::Path;
+
+pub use real::RealDisk;
 
 /// A failed operation, with what was tried.
 #[derive(Debug, thiserror::Error)]
