@@ -4,6 +4,12 @@
 //! state after some batch at or behind the last [`Backend::persist`], never a part of one. What is missing is applied again
 //! from the log, so a batch costs no sync.
 
+#[cfg(test)]
+mod contract;
+pub mod fjall;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
+
 use std::fmt::Debug;
 use std::ops::Bound;
 
@@ -111,4 +117,13 @@ pub trait View: Debug + Send + Sync {
     ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
     /// Another handle of the same view.
     fn duplicate(&self) -> Box<dyn View>;
+}
+
+/// Whether no key lies within the bounds.
+fn is_empty(from: &Bound<Bytes>, to: &Bound<Bytes>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+    }
 }

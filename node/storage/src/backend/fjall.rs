@@ -1,0 +1,180 @@
+//! The engine on disk: fjall, an LSM tree in safe Rust.
+//!
+//! One keyspace holds a group, with the table as the key's first byte: a flush of a memtable then never splits a batch.
+//! fjall's own journal is buffered and synced by [`Backend::persist`] alone.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+
+use super::{Backend, BackendError, Batch, Change, Pair, Table, View};
+
+/// Where the engine's files lie, and its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// Memory for blocks that were read, of all groups together.
+    pub cache_bytes: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { cache_bytes: 128 << 20 }
+    }
+}
+
+/// The engine of a process: every group's backend comes from here.
+#[derive(Clone)]
+pub struct Engine {
+    database: Database,
+}
+
+/// One group's tables.
+pub struct FjallBackend {
+    database: Database,
+    keyspace: Keyspace,
+}
+
+struct FjallView {
+    snapshot: Snapshot,
+    keyspace: Keyspace,
+}
+
+impl std::fmt::Debug for FjallBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallBackend").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for FjallView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallView").finish_non_exhaustive()
+    }
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(fjall::Error) -> BackendError {
+    move |source| BackendError { operation, source: Box::new(source) }
+}
+
+impl Engine {
+    /// Opens (makes) the engine in a folder.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open(path: &Path, config: EngineConfig) -> Result<Self, BackendError> {
+        let database = Database::builder(path)
+            .cache_size(config.cache_bytes)
+            .manual_journal_persist(true)
+            .open()
+            .map_err(failed("open its files"))?;
+        Ok(Self { database })
+    }
+
+    /// A group's backend, made empty if it is new.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn group(&self, group: u64) -> Result<FjallBackend, BackendError> {
+        let name = format!("group-{group}");
+        let keyspace =
+            self.database.keyspace(&name, KeyspaceCreateOptions::default).map_err(failed("open a group"))?;
+        Ok(FjallBackend { database: self.database.clone(), keyspace })
+    }
+}
+
+fn key(table: Table, key: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(1 + key.len());
+    bytes.put_u8(table as u8);
+    bytes.put_slice(key);
+    bytes.freeze()
+}
+
+impl Backend for FjallBackend {
+    fn view(&self) -> Box<dyn View> {
+        Box::new(FjallView { snapshot: self.database.snapshot(), keyspace: self.keyspace.clone() })
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        let mut write = self.database.batch();
+        for change in batch.changes {
+            match change {
+                Change::Put(table, name, value) => {
+                    write.insert(&self.keyspace, &*key(table, &name), &*value);
+                }
+                Change::Delete(table, name) => write.remove(&self.keyspace, &*key(table, &name)),
+            }
+        }
+        write.commit().map_err(failed("commit a batch"))
+    }
+
+    fn persist(&self) -> Result<(), BackendError> {
+        self.database.persist(PersistMode::SyncAll).map_err(failed("sync its journal"))
+    }
+
+    fn clear(&self) -> Result<(), BackendError> {
+        self.keyspace.clear().map_err(failed("clear a group"))?;
+        self.persist()
+    }
+
+    fn size_bytes(&self) -> (u64, u64) {
+        let used = self.keyspace.disk_space();
+        (self.database.disk_space().unwrap_or(used), used)
+    }
+}
+
+impl FjallView {
+    fn range(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> fjall::Iter {
+        let from = match from {
+            Bound::Included(name) => Bound::Included(key(table, &name)),
+            Bound::Excluded(name) => Bound::Excluded(key(table, &name)),
+            Bound::Unbounded => Bound::Included(key(table, b"")),
+        };
+        let to = match to {
+            Bound::Included(name) => Bound::Included(key(table, &name)),
+            Bound::Excluded(name) => Bound::Excluded(key(table, &name)),
+            Bound::Unbounded => Bound::Excluded(Bytes::from(vec![table as u8 + 1])),
+        };
+        self.snapshot.range(&self.keyspace, (from, to))
+    }
+}
+
+fn pair(guard: fjall::Guard) -> Result<Pair, BackendError> {
+    let (key, value) = guard.into_inner().map_err(failed("read a pair"))?;
+    Ok((Bytes::copy_from_slice(&key[1..]), Bytes::copy_from_slice(&value)))
+}
+
+impl View for FjallView {
+    fn get(&self, table: Table, name: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        let value = self.snapshot.get(&self.keyspace, key(table, name)).map_err(failed("read a value"))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: Table,
+        from: Bound<Bytes>,
+        to: Bound<Bytes>,
+    ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a> {
+        if super::is_empty(&from, &to) {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(self.range(table, from, to).map(pair))
+    }
+
+    fn scan_back<'a>(
+        &'a self,
+        table: Table,
+        from: Bound<Bytes>,
+        to: Bound<Bytes>,
+    ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a> {
+        if super::is_empty(&from, &to) {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(self.range(table, from, to).rev().map(pair))
+    }
+
+    fn duplicate(&self) -> Box<dyn View> {
+        Box::new(Self { snapshot: self.snapshot.clone(), keyspace: self.keyspace.clone() })
+    }
+}
