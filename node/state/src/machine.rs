@@ -1,0 +1,271 @@
+//! Applying decided entries.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use quorate_storage::backend::{Backend, Table};
+
+use crate::command::{Command, CommandKind, LeaseRevoke};
+use crate::error::{ApplyError, MachineError, ReadError};
+use crate::event::Event;
+use crate::lease;
+use crate::mvcc::compaction;
+use crate::mvcc::range::Span;
+use crate::mvcc::write::Writer;
+use crate::reader::Reader;
+use crate::response::{Body, Response};
+use crate::store::{Overlay, Store};
+
+/// What an entry is to the state machine.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Nothing.
+    NoOp,
+    /// An encoded [`Command`].
+    Command(Bytes),
+    /// A membership, opaque here.
+    Membership(Bytes),
+}
+
+/// A decided entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its index.
+    pub index: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// A lease that came or went, for the leader's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// Made, with its time to live in seconds.
+    Granted(i64, i64),
+    /// Gone.
+    Revoked(i64),
+}
+
+/// What an apply did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// One answer for each command that was applied, with its index, in order.
+    pub responses: Vec<(u64, Result<Response, ApplyError>)>,
+    /// What happened, in the order of revisions.
+    pub events: Vec<Event>,
+    /// What happened to leases.
+    pub leases: Vec<LeaseChange>,
+}
+
+/// What stands in the table `Meta`, as one value.
+#[derive(Clone, PartialEq, Message)]
+struct Meta {
+    #[prost(uint64, tag = "1")]
+    applied_index: u64,
+    #[prost(uint64, tag = "2")]
+    applied_epoch: u64,
+    #[prost(int64, tag = "3")]
+    revision: i64,
+    #[prost(int64, tag = "4")]
+    compacted: i64,
+    #[prost(bytes = "bytes", tag = "5")]
+    membership: Bytes,
+    /// The physical compaction has not caught up.
+    #[prost(bool, tag = "6")]
+    compacting: bool,
+}
+
+const META_KEY: &[u8] = b"state";
+
+/// Rows that one apply removes for a compaction, so that no apply takes long.
+const COMPACTION_ROWS_MAX: usize = 256;
+
+/// One group's state machine.
+#[derive(Debug)]
+pub struct StateMachine {
+    backend: Arc<dyn Backend>,
+    meta: Meta,
+}
+
+impl StateMachine {
+    /// The state in a backend. An empty one starts with this membership at index 0, durably.
+    ///
+    /// # Errors
+    /// The engine's; [`MachineError::Malformed`].
+    pub fn open(backend: Arc<dyn Backend>, initial_membership: Bytes) -> Result<Self, MachineError> {
+        let stored = backend.view().get(Table::Meta, META_KEY)?;
+        let meta = match stored {
+            Some(value) => Meta::decode(value).map_err(|_| MachineError::Malformed("state"))?,
+            None => Meta { revision: 1, membership: initial_membership, ..Meta::default() },
+        };
+        let machine = Self { backend, meta };
+        let mut overlay = machine.overlay();
+        machine.write_meta(&mut overlay);
+        machine.backend.commit(overlay.into_batch())?;
+        machine.backend.persist()?;
+        Ok(machine)
+    }
+
+    /// The last index inside, and its epoch.
+    #[must_use]
+    pub fn applied(&self) -> (u64, u64) {
+        (self.meta.applied_index, self.meta.applied_epoch)
+    }
+
+    /// The newest revision; 1 when nothing was ever written.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.meta.revision
+    }
+
+    /// The membership that was applied last.
+    #[must_use]
+    pub fn membership(&self) -> &Bytes {
+        &self.meta.membership
+    }
+
+    /// Reads of the state as it is now.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.backend.view().into(), self.span())
+    }
+
+    /// Every lease with its time to live in seconds.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn leases(&self) -> Result<Vec<(i64, i64)>, MachineError> {
+        lease::all(&self.backend.view())
+    }
+
+    /// Applies entries that follow the applied index, as one batch.
+    ///
+    /// # Errors
+    /// The engine's; the member ends.
+    ///
+    /// # Panics
+    /// If the entries leave a gap.
+    pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Applied, MachineError> {
+        let mut overlay = self.overlay();
+        let mut applied = Applied::default();
+        for entry in entries {
+            if entry.index <= self.meta.applied_index {
+                continue;
+            }
+            assert_eq!(entry.index, self.meta.applied_index + 1, "entries are applied in order");
+            self.meta.applied_index = entry.index;
+            self.meta.applied_epoch = entry.epoch;
+            match entry.payload {
+                Payload::NoOp => {}
+                Payload::Membership(membership) => self.meta.membership = membership,
+                Payload::Command(bytes) => {
+                    let result = self.command(&mut overlay, &bytes, entry.epoch, &mut applied);
+                    let response = match result {
+                        Ok(body) => Ok(Response { revision: self.meta.revision, body }),
+                        Err(ReadError::Refused(refusal)) => Err(refusal),
+                        Err(ReadError::Machine(error)) => return Err(error),
+                    };
+                    applied.responses.push((entry.index, response));
+                }
+            }
+        }
+        if self.meta.compacting {
+            self.meta.compacting =
+                compaction::compact(&mut overlay, self.meta.compacted, COMPACTION_ROWS_MAX)?;
+        }
+        self.write_meta(&mut overlay);
+        self.backend.commit(overlay.into_batch())?;
+        Ok(applied)
+    }
+
+    fn command(
+        &mut self,
+        overlay: &mut Overlay,
+        bytes: &[u8],
+        epoch: u64,
+        applied: &mut Applied,
+    ) -> Result<Body, ReadError> {
+        let command = Command::decode(bytes).ok().and_then(|command| command.kind);
+        let span = self.span();
+        let mut writer = Writer::new(overlay, span);
+        let body = match command.ok_or(ApplyError::UnknownCommand)? {
+            CommandKind::Put(put) => writer.put(&put)?,
+            CommandKind::DeleteRange(delete) => writer.delete_range(&delete)?,
+            CommandKind::Txn(txn) => Body::Txn(writer.txn(&txn)?),
+            CommandKind::Compact(revision) => return self.compact(revision),
+            CommandKind::LeaseGrant(grant) => {
+                if lease::exists(overlay, grant.id)? {
+                    return Err(ApplyError::LeaseExists.into());
+                }
+                lease::grant(overlay, grant.id, grant.ttl_s);
+                applied.leases.push(LeaseChange::Granted(grant.id, grant.ttl_s));
+                return Ok(Body::LeaseGrant);
+            }
+            CommandKind::LeaseRevoke(revoke) => {
+                let events = revoke_lease(overlay, span, revoke, epoch)?;
+                applied.leases.push(LeaseChange::Revoked(revoke.id));
+                self.meta.revision += i64::from(!events.is_empty());
+                applied.events.extend(events);
+                return Ok(Body::LeaseRevoke);
+            }
+        };
+        let events = writer.finish();
+        self.meta.revision += i64::from(!events.is_empty());
+        applied.events.extend(events);
+        Ok(body)
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<Body, ReadError> {
+        if revision <= self.meta.compacted {
+            return Err(ApplyError::Compacted.into());
+        }
+        if revision > self.meta.revision {
+            return Err(ApplyError::FutureRevision.into());
+        }
+        self.meta.compacted = revision;
+        self.meta.compacting = true;
+        Ok(Body::Compact)
+    }
+
+    fn overlay(&self) -> Overlay {
+        Overlay::new(self.backend.view())
+    }
+
+    fn span(&self) -> Span {
+        Span { newest: self.meta.revision, compacted: self.meta.compacted }
+    }
+
+    fn write_meta(&self, overlay: &mut Overlay) {
+        let value = self.meta.encode_to_vec().into();
+        overlay.put(Table::Meta, Bytes::from_static(META_KEY), value);
+    }
+}
+
+/// Deletes a lease and its keys in one revision.
+fn revoke_lease(
+    overlay: &mut Overlay,
+    span: Span,
+    revoke: LeaseRevoke,
+    epoch: u64,
+) -> Result<Vec<Event>, ReadError> {
+    let deposed = revoke.expired_in_epoch != 0 && revoke.expired_in_epoch != epoch;
+    if deposed || !lease::exists(overlay, revoke.id)? {
+        return Err(ApplyError::LeaseNotFound.into());
+    }
+    let mut found = Vec::new();
+    for key in lease::keys(overlay, revoke.id)? {
+        if let Some(value) = overlay.get(Table::Newest, &key)? {
+            found.extend(crate::mvcc::layout::version(key, value)?);
+        }
+    }
+    let mut writer = Writer::new(overlay, span);
+    for kv in found {
+        writer.delete(kv);
+    }
+    let events = writer.finish();
+    lease::remove(overlay, revoke.id);
+    Ok(events)
+}

@@ -1,0 +1,61 @@
+//! Removing what no read may ask for any more, and a hash that does not depend on how far that went.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use quorate_storage::backend::Table;
+
+use super::layout;
+use super::versions::{Version, versions};
+use crate::error::MachineError;
+use crate::store::{Overlay, Store};
+
+/// Removes up to `rows_max` rows of `Changes` up to the compacted revision, and the versions that they made superfluous.
+/// Whether rows are left.
+pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> Result<bool, MachineError> {
+    let to = Bound::Included(layout::change_key(compacted, u32::MAX));
+    let mut rows = Vec::new();
+    for pair in store.scan(Table::Changes, Bound::Unbounded, to).take(rows_max + 1) {
+        rows.push(pair?);
+    }
+    let left = rows.len() > rows_max;
+    rows.truncate(rows_max);
+    for (row, value) in rows {
+        let (_, _, key) = layout::change(&row, &value)?;
+        for revision in superfluous(store, &key, compacted)? {
+            store.delete(Table::History, layout::history_key(&key, revision));
+        }
+        store.delete(Table::Changes, row);
+    }
+    Ok(left)
+}
+
+/// The revisions of a key's versions in `History` that no read at or behind `compacted` sees.
+fn superfluous(store: &Overlay, key: &Bytes, compacted: i64) -> Result<Vec<i64>, MachineError> {
+    let range = (Bound::Included(key.clone()), Bound::Included(key.clone()));
+    let found = versions(store, range)?.remove(key).unwrap_or_default();
+    let old: Vec<Version> = found.into_iter().filter(|(revision, _)| *revision <= compacted).collect();
+    // The newest of the old ones is what a read at `compacted` sees, unless it is a deletion.
+    let seen = usize::from(old.first().is_some_and(|(_, kv)| kv.is_some()));
+    Ok(old.into_iter().skip(seen).map(|(revision, _)| revision).collect())
+}
+
+/// A hash over every version that reads between `compacted` and `revision` can see.
+pub(crate) fn hash(store: &impl Store, compacted: i64, revision: i64) -> Result<u32, MachineError> {
+    let mut hash = 0;
+    for (key, found) in versions(store, (Bound::Unbounded, Bound::Unbounded))? {
+        let mut seen_old = false;
+        for (at, kv) in found.into_iter().filter(|(at, _)| *at <= revision) {
+            let old = at <= compacted;
+            if old && (seen_old || kv.is_none()) {
+                break;
+            }
+            seen_old = old;
+            hash = crc32c::crc32c_append(hash, &layout::history_key(&key, at));
+            let value = kv.as_ref().map(layout::version_value).unwrap_or_default();
+            hash = crc32c::crc32c_append(hash, &value);
+        }
+    }
+    Ok(hash)
+}

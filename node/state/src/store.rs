@@ -1,0 +1,133 @@
+//! Reading: a backend's view, or one with changes over it that are not committed yet.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use quorate_storage::backend::{BackendError, Batch, Change, Pair, Table, View};
+
+/// A scan's pairs.
+pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
+
+/// Something to read from.
+pub(crate) trait Store {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
+    fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_>;
+}
+
+impl Store for Box<dyn View> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        View::get(&**self, table, key)
+    }
+
+    fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_> {
+        View::scan(&**self, table, from, to)
+    }
+}
+
+/// A view with changes over it; `None` hides a pair.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    view: Box<dyn View>,
+    changes: BTreeMap<(Table, Bytes), Option<Bytes>>,
+}
+
+impl Overlay {
+    pub(crate) fn new(view: Box<dyn View>) -> Self {
+        Self { view, changes: BTreeMap::new() }
+    }
+
+    pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
+        self.changes.insert((table, key), Some(value));
+    }
+
+    pub(crate) fn delete(&mut self, table: Table, key: Bytes) {
+        self.changes.insert((table, key), None);
+    }
+
+    pub(crate) fn into_batch(self) -> Batch {
+        let change = |((table, key), value)| match value {
+            Some(value) => Change::Put(table, key, value),
+            None => Change::Delete(table, key),
+        };
+        Batch { changes: self.changes.into_iter().map(change).collect() }
+    }
+}
+
+impl Store for Overlay {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        match self.changes.get(&(table, Bytes::copy_from_slice(key))) {
+            Some(value) => Ok(value.clone()),
+            None => self.view.get(table, key),
+        }
+    }
+
+    fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_> {
+        let inside = |key: &Bytes| {
+            let behind = match &from {
+                Bound::Included(from) => key >= from,
+                Bound::Excluded(from) => key > from,
+                Bound::Unbounded => true,
+            };
+            let before = match &to {
+                Bound::Included(to) => key <= to,
+                Bound::Excluded(to) => key < to,
+                Bound::Unbounded => true,
+            };
+            behind && before
+        };
+        let start = match &from {
+            Bound::Included(from) | Bound::Excluded(from) => from.clone(),
+            Bound::Unbounded => Bytes::new(),
+        };
+        let changed: Vec<(Bytes, Option<Bytes>)> = self
+            .changes
+            .range((table, start)..)
+            .take_while(|((other, key), _)| *other == table && (inside(key) || !past(key, &to)))
+            .filter(|((_, key), _)| inside(key))
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect();
+        let stored = self.view.scan(table, from.clone(), to.clone()).peekable();
+        Box::new(Merged { stored, changed: changed.into_iter().peekable() })
+    }
+}
+
+fn past(key: &Bytes, to: &Bound<Bytes>) -> bool {
+    match to {
+        Bound::Included(to) => key > to,
+        Bound::Excluded(to) => key >= to,
+        Bound::Unbounded => false,
+    }
+}
+
+struct Merged<'a> {
+    stored: std::iter::Peekable<Pairs<'a>>,
+    changed: std::iter::Peekable<std::vec::IntoIter<(Bytes, Option<Bytes>)>>,
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Result<Pair, BackendError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let take_changed = match (self.stored.peek(), self.changed.peek()) {
+                (Some(Err(_)), _) | (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(Ok((stored, _))), Some((changed, _))) => changed <= stored,
+            };
+            if !take_changed {
+                return self.stored.next();
+            }
+            let (key, value) = self.changed.next()?;
+            if let Some(Ok((stored, _))) = self.stored.peek()
+                && *stored == key
+            {
+                self.stored.next();
+            }
+            if let Some(value) = value {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The machine against a twin that keeps every state of the past as a plain map.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+
+use quorate_storage::backend::memory::MemoryBackend;
+
+use crate::command::{Command, CommandKind, LeaseGrant, LeaseRevoke};
+use crate::error::{ApplyError, ReadError};
+use crate::event::KeyValue;
+use crate::machine::{Entry, Payload, StateMachine};
+use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Range, Relation, Target, Txn};
+use crate::response::{Body, Response};
+
+type Keys = BTreeMap<Bytes, KeyValue>;
+
+/// The naive twin: all states by revision.
+#[derive(Debug)]
+struct Twin {
+    states: Vec<Keys>,
+}
+
+impl Twin {
+    fn now(&self) -> &Keys {
+        self.states.last().expect("the first state is always there")
+    }
+
+    fn revision(&self) -> i64 {
+        self.states.len() as i64
+    }
+
+    /// Applies puts (`Some`) and deletions (`None`) as one revision, if they change anything.
+    fn write(&mut self, writes: &[(Bytes, Option<(Bytes, i64)>)]) {
+        let revision = self.revision() + 1;
+        let mut keys = self.now().clone();
+        let mut changed = false;
+        for (key, write) in writes {
+            match write {
+                Some((value, lease)) => {
+                    let before = keys.get(key);
+                    let create_revision = before.map_or(revision, |kv| kv.create_revision);
+                    let version = before.map_or(1, |kv| kv.version + 1);
+                    let (value, lease) = (value.clone(), *lease);
+                    let kv = KeyValue {
+                        key: key.clone(),
+                        create_revision,
+                        mod_revision: revision,
+                        version,
+                        value,
+                        lease,
+                    };
+                    keys.insert(key.clone(), kv);
+                    changed = true;
+                }
+                None => changed |= keys.remove(key).is_some(),
+            }
+        }
+        if changed {
+            self.states.push(keys);
+        }
+    }
+}
+
+fn machine(backend: &MemoryBackend) -> StateMachine {
+    StateMachine::open(Arc::new(backend.clone()), Bytes::new()).expect("memory works")
+}
+
+fn apply(machine: &mut StateMachine, kind: CommandKind) -> Result<Response, ApplyError> {
+    let index = machine.applied().0 + 1;
+    let payload = Payload::Command(Command::new(kind).to_bytes());
+    let applied = machine.apply(vec![Entry { index, epoch: 1, payload }]).expect("memory works");
+    applied.responses.into_iter().next().expect("one answer").1
+}
+
+fn put(key: &str, value: &str) -> CommandKind {
+    CommandKind::Put(Put { key: key.to_owned().into(), value: value.to_owned().into(), ..Put::default() })
+}
+
+fn all(revision: i64) -> Range {
+    Range {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        revision,
+        ..Range::default()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8, bool),
+    Delete(u8, u8),
+    Txn(u8, u8, u8),
+    Revoke,
+    Compact(u8),
+    Crash(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => (0u8..6, any::<u8>(), any::<bool>()).prop_map(|(key, value, lease)| Step::Put(key, value, lease)),
+        2 => (0u8..6, 0u8..7).prop_map(|(from, to)| Step::Delete(from, to)),
+        3 => (0u8..6, 0u8..6, any::<u8>()).prop_map(|(one, two, value)| Step::Txn(one, two, value)),
+        1 => Just(Step::Revoke),
+        1 => any::<u8>().prop_map(Step::Compact),
+        1 => any::<u8>().prop_map(Step::Crash),
+    ];
+    proptest::collection::vec(step, 1..50)
+}
+
+/// Keys with a zero byte and one that is another's prefix.
+fn name(key: u8) -> Bytes {
+    Bytes::from_static([&b"a"[..], b"a\0", b"a\0\xff", b"ab", b"b", b"c"][key as usize % 6])
+}
+
+proptest::proptest! {
+    /// Reads at every revision, events, hashes and revisions equal the twin's; two machines with other batches and
+    /// other crashes are equal.
+    #[test]
+    fn the_machine_equals_its_twin(steps in steps()) {
+        let (backend, other_backend) = (MemoryBackend::default(), MemoryBackend::default());
+        let (mut one, mut other) = (machine(&backend), machine(&other_backend));
+        let mut twin = Twin { states: vec![Keys::new()] };
+        let mut log: Vec<Entry> = vec![];
+        let mut compacted = 0;
+        let mut events = vec![];
+        let grant = CommandKind::LeaseGrant(LeaseGrant { id: 7, ttl_s: 60 });
+        for kind in std::iter::once(None).chain(steps.into_iter().map(Some)) {
+            let command = match kind {
+                None => grant.clone(),
+                Some(Step::Put(key, value, lease)) => {
+                    let lease = if lease && twin.states.len() % 3 > 0 { 7 } else { 0 };
+                    let held = one.leases().expect("works").iter().any(|(id, _)| *id == 7);
+                    let value = Bytes::from(vec![value]);
+                    if lease == 0 || held {
+                        twin.write(&[(name(key), Some((value.clone(), lease)))]);
+                    }
+                    CommandKind::Put(Put { key: name(key), value, lease, ..Put::default() })
+                }
+                Some(Step::Delete(from, to)) => {
+                    let (key, range_end) = (name(from), if to == 6 { Bytes::from_static(b"\0") } else { name(to) });
+                    let inside = |found: &&Bytes| **found >= key && (to == 6 || **found < range_end);
+                    let writes: Vec<_> = twin.now().keys().filter(inside).map(|key| (key.clone(), None)).collect();
+                    twin.write(&writes);
+                    CommandKind::DeleteRange(DeleteRange { key: key.clone(), range_end, prev_kv: true })
+                }
+                Some(Step::Txn(first, second, value)) => {
+                    let (key, removed, value) = (name(first), name(second), Bytes::from(vec![value]));
+                    let there = twin.now().contains_key(&key);
+                    let compare = Compare {
+                        relation: Relation::Greater as i32, key: key.clone(), range_end: Bytes::new(),
+                        target: Some(Target::Version(0)),
+                    };
+                    let put = OperationKind::Put(Put { key: key.clone(), value: value.clone(), ..Put::default() });
+                    let delete = OperationKind::DeleteRange(DeleteRange { key: removed.clone(), ..DeleteRange::default() });
+                    if there && first % 6 != second % 6 {
+                        twin.write(&[(key, Some((value, 0))), (removed, None)]);
+                    } else if there {
+                        twin.write(&[(key, Some((value, 0)))]);
+                    }
+                    let mut success = vec![Operation { kind: Some(put) }];
+                    if first % 6 != second % 6 { success.push(Operation { kind: Some(delete) }); }
+                    CommandKind::Txn(Txn { compares: vec![compare], success, failure: vec![] })
+                }
+                Some(Step::Revoke) => {
+                    let held: Vec<_> = twin.now().values().filter(|kv| kv.lease == 7).map(|kv| (kv.key.clone(), None)).collect();
+                    twin.write(&held);
+                    CommandKind::LeaseRevoke(LeaseRevoke { id: 7, expired_in_epoch: 0 })
+                }
+                Some(Step::Compact(back)) => {
+                    let revision = twin.revision() - i64::from(back % 8);
+                    if revision > compacted { compacted = revision; }
+                    CommandKind::Compact(revision)
+                }
+                Some(Step::Crash(keep)) => {
+                    backend.crash(|unpersisted| unpersisted.min(keep as usize % 4));
+                    one = machine(&backend);
+                    let missing = log.iter().filter(|entry| entry.index > one.applied().0).cloned().collect();
+                    one.apply(missing).expect("works");
+                    continue;
+                }
+            };
+            let entry = Entry {
+                index: log.len() as u64 + 1, epoch: 1, payload: Payload::Command(Command::new(command).to_bytes()),
+            };
+            log.push(entry.clone());
+            events.extend(one.apply(vec![entry]).expect("works").events);
+        }
+        other.apply(log).expect("works");
+        proptest::prop_assert_eq!(one.revision(), twin.revision());
+        for revision in compacted.max(1)..=twin.revision() {
+            let wanted: Vec<KeyValue> = twin.states[revision as usize - 1].values().cloned().collect();
+            for machine in [&one, &other] {
+                let got = machine.reader().range(&all(revision)).expect("readable");
+                proptest::prop_assert_eq!(&got.kvs, &wanted, "at {}", revision);
+                proptest::prop_assert_eq!(got.count, wanted.len() as i64);
+            }
+            proptest::prop_assert_eq!(one.reader().hash(revision).expect("works"), other.reader().hash(revision).expect("works"));
+        }
+        let from = compacted + 1;
+        let mut caught_up = one.reader().events(from, i64::MAX).expect("readable");
+        let mut seen: Vec<_> = events.into_iter().filter(|event| event.kv.mod_revision >= from).collect();
+        for event in caught_up.iter_mut().chain(&mut seen) {
+            // What lay before the compacted revision may be forgotten.
+            event.prev_kv = event.prev_kv.take().filter(|kv| kv.mod_revision >= from);
+        }
+        proptest::prop_assert_eq!(caught_up, seen);
+    }
+}
+
+#[test]
+fn revisions_count_as_in_etcd() {
+    let mut machine = machine(&MemoryBackend::default());
+    assert_eq!(machine.revision(), 1);
+    assert_eq!(apply(&mut machine, put("k", "v")).expect("applied").revision, 2);
+    let delete = CommandKind::DeleteRange(DeleteRange { key: "none".into(), ..DeleteRange::default() });
+    assert_eq!(apply(&mut machine, delete).expect("applied").revision, 2, "nothing was deleted");
+    assert_eq!(apply(&mut machine, CommandKind::Compact(3)), Err(ApplyError::FutureRevision));
+    assert_eq!(apply(&mut machine, CommandKind::Compact(2)).expect("applied").body, Body::Compact);
+    assert_eq!(apply(&mut machine, CommandKind::Compact(2)), Err(ApplyError::Compacted));
+    let past = machine.reader().range(&all(1));
+    assert!(matches!(past, Err(ReadError::Refused(ApplyError::Compacted))));
+    let future = machine.reader().range(&all(9));
+    assert!(matches!(future, Err(ReadError::Refused(ApplyError::FutureRevision))));
+}
+
+#[test]
+fn a_transaction_that_fails_inside_changes_nothing() {
+    let mut machine = machine(&MemoryBackend::default());
+    let good = OperationKind::Put(Put { key: "a".into(), ..Put::default() });
+    let bad = OperationKind::Put(Put { key: "b".into(), lease: 99, ..Put::default() });
+    let operations = [good, bad].map(|kind| Operation { kind: Some(kind) });
+    let txn = CommandKind::Txn(Txn { success: operations.into(), ..Txn::default() });
+    assert_eq!(apply(&mut machine, txn), Err(ApplyError::LeaseNotFound));
+    assert_eq!(machine.reader().range(&all(0)).expect("readable").count, 0);
+    assert_eq!(machine.revision(), 1);
+}
+
+#[test]
+fn a_deposed_leader_revokes_no_lease() {
+    let mut machine = machine(&MemoryBackend::default());
+    apply(&mut machine, CommandKind::LeaseGrant(LeaseGrant { id: 5, ttl_s: 60 })).expect("granted");
+    let revoke = |epoch| CommandKind::LeaseRevoke(LeaseRevoke { id: 5, expired_in_epoch: epoch });
+    assert_eq!(apply(&mut machine, revoke(9)), Err(ApplyError::LeaseNotFound));
+    assert_eq!(machine.leases().expect("works"), [(5, 60)]);
+    assert_eq!(apply(&mut machine, revoke(1)).expect("revoked").body, Body::LeaseRevoke);
+}
+
+#[test]
+fn a_limit_cuts_the_answer_and_the_count_is_exact() {
+    let mut machine = machine(&MemoryBackend::default());
+    for key in ["a", "b", "c", "d"] {
+        apply(&mut machine, put(key, "v")).expect("applied");
+    }
+    let two = machine.reader().range(&Range { limit: 2, ..all(0) }).expect("readable");
+    assert_eq!((two.kvs.len(), two.more, two.count), (2, true, 4));
+    let last = Range { limit: 1, sort_order: 2, keys_only: true, ..all(0) };
+    let last = machine.reader().range(&last).expect("readable");
+    assert_eq!((&last.kvs[0].key[..], last.kvs[0].value.len()), (&b"d"[..], 0));
+}
