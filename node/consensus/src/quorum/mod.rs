@@ -94,9 +94,10 @@ mod tests {
 
     /// All subsets, the slow and obvious way: some majority of each side lies within those that reached the value.
     fn naive(quorum: &Quorum, values: &[u64], value: u64) -> bool {
-        [&quorum.incoming, &quorum.outgoing].into_iter().filter(|side| !side.is_empty()).all(|side| {
-            2 * side.iter().filter(|id| values[id.0 as usize] >= value).count() > side.len()
-        })
+        [&quorum.incoming, &quorum.outgoing]
+            .into_iter()
+            .filter(|side| !side.is_empty())
+            .all(|side| 2 * side.iter().filter(|id| values[id.0 as usize] >= value).count() > side.len())
     }
 
     proptest::proptest! {

@@ -75,7 +75,14 @@ impl Raft {
         }
     }
 
-    pub(super) fn vote_came(&mut self, from: MemberId, term: Epoch, pre: bool, granted: bool, log: &dyn LogRead) {
+    pub(super) fn vote_came(
+        &mut self,
+        from: MemberId,
+        term: Epoch,
+        pre: bool,
+        granted: bool,
+        log: &dyn LogRead,
+    ) {
         let expected = if pre && granted { Epoch(self.term.0 + 1) } else { self.term };
         if let PartState::Candidate(campaign) = &mut self.part
             && campaign.pre == pre

@@ -115,7 +115,13 @@ impl Raft {
     /// # Panics
     /// If `log` has a membership entry that can't be decoded, or can't be read.
     #[must_use]
-    pub fn new(config: Config, hard_state: HardState, mark: SnapshotMark, log: &dyn LogRead, now: Time) -> Self {
+    pub fn new(
+        config: Config,
+        hard_state: HardState,
+        mark: SnapshotMark,
+        log: &dyn LogRead,
+        now: Time,
+    ) -> Self {
         let mut raft = Self {
             random: config.seed ^ config.id.0.rotate_left(32),
             config,
@@ -163,7 +169,8 @@ impl Raft {
     /// Takes over the membership in an appended entry.
     fn note_membership(&mut self, entry: &Entry) {
         if entry.kind == Kind::Membership {
-            let membership = Membership::decode(&entry.payload).expect("a leader appends well-formed memberships");
+            let membership =
+                Membership::decode(&entry.payload).expect("a leader appends well-formed memberships");
             self.memberships.push_back((entry.index, membership));
         }
     }

@@ -14,7 +14,8 @@ impl Raft {
         for Proposal { id, payload } in proposals {
             let refusal = match &self.part {
                 PartState::Leader(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
-                PartState::Leader(leading) => (leading.uncommitted_bytes >= self.config.uncommitted_bytes_max)
+                PartState::Leader(leading) => (leading.uncommitted_bytes
+                    >= self.config.uncommitted_bytes_max)
                     .then_some(Refusal::Overloaded),
                 PartState::Follower | PartState::Candidate(_) => Some(not_leader(self)),
             };
@@ -42,7 +43,8 @@ impl Raft {
     /// Sends everybody what flow control allows.
     pub(super) fn replicate(&mut self, log: &dyn LogRead) {
         let PartState::Leader(leading) = &self.part else { return };
-        let ids: Vec<MemberId> = leading.progress.keys().copied().filter(|id| *id != self.config.id).collect();
+        let ids: Vec<MemberId> =
+            leading.progress.keys().copied().filter(|id| *id != self.config.id).collect();
         for id in ids {
             self.replicate_to(id, false, log);
         }
@@ -186,9 +188,11 @@ impl Raft {
     /// Thesis 3.6.2: an entry is committed when a quorum has it and it is of the leader's own term (figure 8).
     pub(super) fn advance_commit(&mut self, log: &dyn LogRead) {
         let PartState::Leader(leading) = &self.part else { return };
-        let reached = self.present().1.quorum().reached_value(|id| {
-            leading.progress.get(&id).map_or(Index(0), |progress| progress.matched)
-        });
+        let reached = self
+            .present()
+            .1
+            .quorum()
+            .reached_value(|id| leading.progress.get(&id).map_or(Index(0), |progress| progress.matched));
         if reached <= self.commit || self.view(log).epoch(reached) != Ok(self.term) {
             return;
         }

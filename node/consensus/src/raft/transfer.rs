@@ -18,7 +18,8 @@ impl Raft {
         let own = self.config.id;
         let membership = &self.present().1;
         let PartState::Leader(leading) = &self.part else { return };
-        let candidates = leading.progress.iter().filter(|(id, _)| **id != own && membership.voters().contains(id));
+        let candidates =
+            leading.progress.iter().filter(|(id, _)| **id != own && membership.voters().contains(id));
         let best = candidates.max_by_key(|(id, progress)| {
             let priority = membership.member(**id).map_or(0, |member| member.leader_priority);
             (Some(**id) == to, progress.active_at, priority, progress.matched)

@@ -17,7 +17,10 @@ fn put(table: Table, key: &str, value: &str) -> Change {
 }
 
 fn keys(pairs: Box<dyn Iterator<Item = Result<Pair, super::BackendError>> + '_>) -> String {
-    pairs.map(|pair| String::from_utf8(pair.expect("readable").0.to_vec()).expect("text")).collect::<Vec<_>>().join(" ")
+    pairs
+        .map(|pair| String::from_utf8(pair.expect("readable").0.to_vec()).expect("text"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn contract(backend: &dyn Backend) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{Backend, BackendError, Batch, Change, Pair, Table, View};
 
 type Tables = BTreeMap<(Table, Bytes), Bytes>;
+type End = Bound<(Table, Bytes)>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -87,7 +88,7 @@ impl Backend for MemoryBackend {
 }
 
 /// The bounds of one table's pairs among all.
-fn within(table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> (Bound<(Table, Bytes)>, Bound<(Table, Bytes)>) {
+fn within(table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> (End, End) {
     let from = match from {
         Bound::Included(key) => Bound::Included((table, key)),
         Bound::Excluded(key) => Bound::Excluded((table, key)),
@@ -118,7 +119,9 @@ impl View for MemoryView {
         if super::is_empty(&from, &to) {
             return Box::new(std::iter::empty());
         }
-        Box::new(self.0.range(within(table, from, to)).map(|((_, key), value)| Ok((key.clone(), value.clone()))))
+        Box::new(
+            self.0.range(within(table, from, to)).map(|((_, key), value)| Ok((key.clone(), value.clone()))),
+        )
     }
 
     fn scan_back<'a>(

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::group::Group;
-use super::record::{self, Header};
-use super::segment::Segment;
+use super::record;
+use super::segment::{HeaderSlot, Segment};
 use super::slots::Slots;
 use super::{Config, DIRECTORY, Identity, Wal, WalError, identity_path};
 use crate::disk::Disk;
@@ -68,10 +68,8 @@ fn segment_sequence(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_suffix(".segment")?, 16).ok()
 }
 
-type Slot = Option<([u8; record::HEADER_BYTES], Header)>;
-
 fn scan(wal: &mut Wal) -> Result<(), WalError> {
-    let mut tables: Vec<Vec<Slot>> = Vec::new();
+    let mut tables: Vec<Vec<HeaderSlot>> = Vec::new();
     for segment in &wal.segments {
         tables.push(segment.read_headers()?);
     }
@@ -100,7 +98,7 @@ fn scan(wal: &mut Wal) -> Result<(), WalError> {
 fn take(
     wal: &mut Wal,
     at: usize,
-    slot: &Slot,
+    slot: &HeaderSlot,
     synced: u64,
     previous_checksum: &mut Option<u32>,
 ) -> Result<bool, WalError> {

@@ -6,6 +6,9 @@ use super::record::{HEADER_BYTES, Header};
 use super::{Config, WalError};
 use crate::disk::{Disk, File};
 
+/// A slot's bytes and the sound header in them, if there is one.
+pub(super) type HeaderSlot = Option<([u8; HEADER_BYTES], Header)>;
+
 /// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -74,7 +77,7 @@ impl Segment {
     }
 
     /// Every slot that holds a sound header in its place.
-    pub(super) fn read_headers(&self) -> Result<Vec<Option<([u8; HEADER_BYTES], Header)>>, WalError> {
+    pub(super) fn read_headers(&self) -> Result<Vec<HeaderSlot>, WalError> {
         let mut bytes = vec![0; self.headers_max as usize * HEADER_BYTES];
         let read = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);

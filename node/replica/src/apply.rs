@@ -1,0 +1,174 @@
+//! From decided entries to answers.
+
+use quorate_consensus::entry::{Entry, Kind};
+use quorate_consensus::id::{Index, MemberId, Time};
+use quorate_consensus::log::LogRead;
+use quorate_consensus::membership::Membership;
+use quorate_state::command::{Command, CommandKind, LeaseRevoke};
+use quorate_state::machine::{self, Payload};
+
+use crate::error::Fatal;
+use crate::event::RequestId;
+use crate::log::SharedLog;
+use crate::output::{Answer, Failure, Output};
+use crate::payload::{self, Origin};
+use crate::pending::Waiting;
+use crate::replica::Replica;
+use crate::snapshot::Snapshot;
+
+/// Payload applied in one batch, at most, so that others get their turn.
+const APPLY_BYTES_MAX: usize = 1 << 20;
+
+/// A prefix of the log is dropped when it holds so many applied entries (etcd's `--snapshot-count`) ...
+const RELEASE_AFTER: u64 = 10_000;
+/// ... but these stay, so that a member that is a little behind needs no snapshot (etcd's `--snapshot-catchup-entries`).
+const CATCH_UP_ENTRIES: u64 = 5_000;
+
+impl Replica {
+    pub(crate) fn state_index(&self) -> Index {
+        Index(self.state.applied().0)
+    }
+
+    /// Whether decided entries wait to be applied.
+    pub(crate) fn has_work(&self) -> bool {
+        self.appliable() > self.state_index()
+    }
+
+    /// Entries are applied once decided and durable here: the state never outruns the log.
+    fn appliable(&self) -> Index {
+        self.commit.min(self.durability.durable())
+    }
+
+    /// Applies one batch of decided entries.
+    pub(crate) fn apply(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
+        if !self.has_work() {
+            return Ok(());
+        }
+        let from = self.state_index().next();
+        let to = self.appliable().next();
+        let entries = log
+            .group(self.group)
+            .entries(from, to, APPLY_BYTES_MAX)
+            .map_err(|_| Fatal::Unreadable(from.0))?;
+        let origins: Vec<Option<Origin>> = entries.iter().map(origin).collect();
+        let applied = self.state.apply(entries.iter().map(machine_entry).collect())?;
+        for change in &applied.leases {
+            self.leases.changed(now, *change);
+        }
+        for (index, response) in applied.responses {
+            let at = usize::try_from(index - from.0).unwrap_or(usize::MAX);
+            if let Some(Some(Origin { member, request })) = origins.get(at)
+                && *member == self.id
+                && self.pending.remove(*request).is_some()
+            {
+                self.reply(*request, Ok(Answer::Applied { index: Index(index), response }));
+            }
+        }
+        self.membership_applied(&entries);
+        self.answer_waiting();
+        let (group, reader, applied_index) = (self.group, self.state.reader(), self.state_index());
+        self.outputs.push(Output::Published {
+            group,
+            reader,
+            events: applied.events,
+            applied: applied_index,
+        });
+        self.maybe_persist(log);
+        Ok(())
+    }
+
+    /// Tells those who asked for changes of the membership what became of them.
+    fn membership_applied(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            for change in std::mem::take(&mut self.changes) {
+                let lost = change.index == entry.index && change.epoch != entry.epoch;
+                let settled = entry.kind == Kind::Membership
+                    && entry.index >= change.index
+                    && Membership::decode(&entry.payload).is_ok_and(|membership| !membership.is_joint());
+                if lost {
+                    self.refuse(change.origin, Failure::Lost);
+                } else if settled {
+                    self.decided(change.origin, entry.index);
+                } else {
+                    self.changes.push(change);
+                }
+            }
+        }
+        self.tell_membership();
+    }
+
+    pub(crate) fn tell_membership(&mut self) {
+        if self.told_membership != *self.membership() {
+            self.told_membership = self.membership().clone();
+            let (group, membership) = (self.group, self.told_membership.clone());
+            self.outputs.push(Output::Membership { group, membership });
+        }
+    }
+
+    fn answer_waiting(&mut self) {
+        for (id, waiting) in self.pending.take_applied(self.state_index()) {
+            let answer = match waiting {
+                Waiting::ReadAt(_) => Answer::Readable(self.state.reader()),
+                Waiting::ChangedAt(_) => Answer::Changed(self.membership().clone()),
+                Waiting::Applied
+                | Waiting::ReadIndex
+                | Waiting::Decided
+                | Waiting::NewLeader { .. }
+                | Waiting::Lease => continue,
+            };
+            self.reply(id, Ok(answer));
+        }
+    }
+
+    /// Asks for the backend to be made durable when the log has grown long.
+    fn maybe_persist(&mut self, log: &SharedLog) {
+        let applied = self.state_index();
+        let base = log.group(self.group).snapshot_index();
+        if !self.persisting && applied.0 - base.0 >= RELEASE_AFTER + CATCH_UP_ENTRIES {
+            self.persisting = true;
+            self.outputs.push(Output::Persist { group: self.group, through: applied });
+        }
+    }
+
+    /// The backend is durable up to `through`: the log may drop what lies before.
+    pub(crate) fn persisted(&mut self, through: Index, log: &mut SharedLog) -> Result<(), Fatal> {
+        self.persisting = false;
+        Ok(log.0.release(self.group.0, through.0.saturating_sub(CATCH_UP_ENTRIES))?)
+    }
+
+    /// The state as it is now, for a member that lacks the log before it.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let (index, epoch) = self.state.applied();
+        Snapshot::new(Index(index), quorate_consensus::id::Epoch(epoch), self.backend.view())
+    }
+
+    pub(crate) fn expire_leases(&mut self, now: Time) {
+        let Some(epoch) = self.leading else { return };
+        for id in self.leases.expired(now) {
+            let revoke = LeaseRevoke { id, expired_in_epoch: epoch.0 };
+            let command = Command::new(CommandKind::LeaseRevoke(revoke));
+            // Nobody waits for it.
+            let origin = Origin { member: MemberId(0), request: RequestId(0) };
+            self.batch.push((origin, command.to_bytes()));
+        }
+    }
+}
+
+fn origin(entry: &Entry) -> Option<Origin> {
+    match entry.kind {
+        Kind::Command => payload::split(&entry.payload).map(|(origin, _)| origin),
+        Kind::NoOp | Kind::Membership => None,
+    }
+}
+
+fn machine_entry(entry: &Entry) -> machine::Entry {
+    let payload = match entry.kind {
+        Kind::NoOp => Payload::NoOp,
+        Kind::Membership => Payload::Membership(entry.payload.clone()),
+        Kind::Command => {
+            // A payload too short for its header is a command of nobody that changes nothing.
+            Payload::Command(payload::split(&entry.payload).map(|(_, command)| command).unwrap_or_default())
+        }
+    };
+    machine::Entry { index: entry.index.0, epoch: entry.epoch.0, payload }
+}

@@ -1,0 +1,282 @@
+//! Every replica of a member and the log that they share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_consensus::entry::SnapshotMark;
+use quorate_consensus::id::{Epoch, Index, MemberId, Time};
+use quorate_consensus::input::Input;
+use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::log::LogRead;
+use quorate_consensus::membership::Membership;
+use quorate_consensus::protocol::Status;
+use quorate_consensus::raft::{self, Raft};
+use quorate_state::machine::StateMachine;
+use quorate_storage::backend::{Backend, Batch};
+use quorate_storage::disk::Disk;
+use quorate_storage::wal::{self, Identity, Wal};
+
+use crate::durability::Durability;
+use crate::error::{BootError, Fatal};
+use crate::event::{Event, GroupId};
+use crate::leases::Leases;
+use crate::log::SharedLog;
+use crate::output::Output;
+use crate::pending::Pending;
+use crate::replica::Replica;
+
+/// Who this member is, and how it behaves.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The protocol of its groups.
+    pub protocol: ProtocolKind,
+    /// The protocol's settings; they name the member.
+    pub raft: raft::Config,
+    /// The log's sizes.
+    pub wal: wal::Config,
+    /// The membership of a member that starts for the first time; not looked at later.
+    pub initial: Membership,
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct Host {
+    config: HostConfig,
+    log: SharedLog,
+    replicas: BTreeMap<GroupId, Replica>,
+}
+
+impl Host {
+    /// Starts a member with one group: for the first time on an empty disk and backend, else from what they hold.
+    ///
+    /// # Errors
+    /// What is damaged, mixed up or another's; the disk's and the engine's.
+    pub fn open(
+        config: HostConfig,
+        disk: Arc<dyn Disk>,
+        backend: Arc<dyn Backend>,
+        now: Time,
+    ) -> Result<Self, BootError> {
+        if !config.protocol.is_available() {
+            return Err(BootError::NotThereYet(config.protocol));
+        }
+        // The state is durable before the log exists: a log without a state can't be.
+        let state = StateMachine::open(Arc::clone(&backend), config.initial.encode())?;
+        let identity = Identity {
+            cluster_id: config.cluster_id,
+            member_id: config.raft.id.0,
+            protocol: config.protocol.code(),
+        };
+        let wal = if Wal::exists(&*disk)? {
+            Wal::open(disk, config.wal)?
+        } else {
+            Wal::create(disk, config.wal, identity)?
+        };
+        if wal.identity() != identity {
+            let (found, expected) = (format!("{:?}", wal.identity()), format!("{identity:?}"));
+            return Err(BootError::Foreign { found, expected });
+        }
+        let mut log = SharedLog(wal);
+        adopt_snapshot(&state, &mut log)?;
+        let replica = boot(&config, &log, state, backend, now)?;
+        Ok(Self { config, log, replicas: BTreeMap::from([(GroupId::DEFAULT, replica)]) })
+    }
+
+    /// Takes one event; events of groups that are not here are dropped.
+    ///
+    /// # Errors
+    /// The member must end.
+    pub fn step(&mut self, now: Time, group: GroupId, event: Event) -> Result<(), Fatal> {
+        match self.replicas.get_mut(&group) {
+            Some(replica) => replica.step(now, event, &mut self.log),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands on everything that the events so far gave rise to: one write for all groups, messages, answers.
+    ///
+    /// # Errors
+    /// The member must end.
+    pub fn flush(&mut self, now: Time) -> Result<Vec<Output>, Fatal> {
+        let mut outputs = Vec::new();
+        for replica in self.replicas.values_mut() {
+            replica.finish(now, &mut self.log)?;
+        }
+        if let Some(job) = self.log.0.flush()? {
+            for replica in self.replicas.values_mut() {
+                replica.durability.flushed(job.number());
+            }
+            outputs.push(Output::Sync(job));
+        }
+        for replica in self.replicas.values_mut() {
+            replica.tell_membership();
+            outputs.append(&mut replica.outputs);
+        }
+        Ok(outputs)
+    }
+
+    /// The sync of this number has run.
+    ///
+    /// # Errors
+    /// The member must end.
+    pub fn synced(&mut self, now: Time, number: u64) -> Result<(), Fatal> {
+        self.log.0.synced(number)?;
+        for replica in self.replicas.values_mut() {
+            replica.synced(now, number, &mut self.log)?;
+        }
+        Ok(())
+    }
+
+    /// A group's backend was made durable as [`Output::Persist`] asked.
+    ///
+    /// # Errors
+    /// The member must end.
+    pub fn persisted(&mut self, group: GroupId, through: Index) -> Result<(), Fatal> {
+        match self.replicas.get_mut(&group) {
+            Some(replica) => replica.persisted(through, &mut self.log),
+            None => Ok(()),
+        }
+    }
+
+    /// Installs a snapshot that was received whole. Nothing happens if this member has its last entry already.
+    ///
+    /// # Errors
+    /// The member must end; its next start fails unless the state was written whole.
+    pub fn install(
+        &mut self,
+        now: Time,
+        group: GroupId,
+        (index, epoch): (Index, Epoch),
+        chunks: Vec<Batch>,
+    ) -> Result<(), Fatal> {
+        let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
+        if index <= replica.commit || self.log.group(group).epoch(index) == Ok(epoch) {
+            return Ok(());
+        }
+        replica.install(now, (index, epoch), chunks, &mut self.log)
+    }
+
+    /// When the next [`Event::Tick`] is due for some group; the past if work waits.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        let deadlines = self
+            .replicas
+            .values()
+            .map(|replica| if replica.has_work() { Time(0) } else { replica.deadline() });
+        deadlines.min().unwrap_or(Time(u64::MAX))
+    }
+
+    /// A group's replica.
+    #[must_use]
+    pub fn replica(&self, group: GroupId) -> Option<&Replica> {
+        self.replicas.get(&group)
+    }
+
+    /// A group's status.
+    #[must_use]
+    pub fn status(&self, group: GroupId) -> Option<Status> {
+        self.replicas.get(&group).map(Replica::status)
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn member_id(&self) -> MemberId {
+        self.config.raft.id
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster_id(&self) -> u64 {
+        self.config.cluster_id
+    }
+}
+
+/// A crash may come between the state and the log of an installed snapshot: the log then ends before the state.
+fn adopt_snapshot(state: &StateMachine, log: &mut SharedLog) -> Result<(), BootError> {
+    let (applied, epoch) = state.applied();
+    if applied > log.group(GroupId::DEFAULT).last_index().0 {
+        log.0.reset(GroupId::DEFAULT.0, applied, epoch)?;
+    }
+    Ok(())
+}
+
+fn boot(
+    config: &HostConfig,
+    log: &SharedLog,
+    state: StateMachine,
+    backend: Arc<dyn Backend>,
+    now: Time,
+) -> Result<Replica, BootError> {
+    let group = GroupId::DEFAULT;
+    let view = log.group(group);
+    if let Some(index) = view.first_faulty() {
+        return Err(BootError::Faulty(index));
+    }
+    let (applied, epoch) = state.applied();
+    let (first, last) = (view.snapshot_index().0, view.last_index().0);
+    if applied < first || applied > last {
+        return Err(BootError::Mismatch { applied, first, last });
+    }
+    let membership = Membership::decode(state.membership()).map_err(|_| BootError::Membership)?;
+    let mark = SnapshotMark { index: Index(applied), epoch: Epoch(epoch), membership };
+    let mut hard_state = view.hard_state();
+    // What was applied was decided.
+    hard_state.commit = hard_state.commit.max(Index(applied)).min(view.last_index());
+    let commit = hard_state.commit;
+    let protocol = Raft::new(config.raft.clone(), hard_state, mark, &view, now);
+    Ok(Replica {
+        group,
+        id: config.raft.id,
+        protocol,
+        state,
+        backend,
+        leases: Leases::default(),
+        durability: Durability::new(view.last_index()),
+        pending: Pending::default(),
+        batch: Vec::new(),
+        read_batch: Vec::new(),
+        reads: BTreeMap::new(),
+        read_retry_at: now,
+        proposed: BTreeMap::new(),
+        changing: BTreeMap::new(),
+        changes: Vec::new(),
+        last_proposal: 0,
+        last_read: 0,
+        commit,
+        leader: None,
+        leading: None,
+        persisting: false,
+        told_membership: Membership::default(),
+        effects: Vec::new(),
+        outputs: Vec::new(),
+    })
+}
+
+impl Replica {
+    fn install(
+        &mut self,
+        now: Time,
+        (index, epoch): (Index, Epoch),
+        chunks: Vec<Batch>,
+        log: &mut SharedLog,
+    ) -> Result<(), Fatal> {
+        // One batch: a crash in the middle leaves the old state or the new one.
+        let mut whole = Batch::default();
+        chunks.into_iter().for_each(|chunk| whole.changes.extend(chunk.changes));
+        let machine = |error: quorate_storage::backend::BackendError| Fatal::Machine(error.into());
+        self.backend.clear().map_err(machine)?;
+        self.backend.commit(whole).map_err(machine)?;
+        self.backend.persist().map_err(machine)?;
+        self.state = StateMachine::open(Arc::clone(&self.backend), bytes::Bytes::new())?;
+        log.0.reset(self.group.0, index.0, epoch.0)?;
+        self.durability.reset(index);
+        self.commit = self.commit.max(index);
+        let membership = Membership::decode(self.state.membership()).unwrap_or_default();
+        self.input(now, Input::SnapshotInstalled(SnapshotMark { index, epoch, membership }), log)?;
+        let (group, reader) = (self.group, self.state.reader());
+        self.outputs.push(Output::Published { group, reader, events: Vec::new(), applied: index });
+        Ok(())
+    }
+}
