@@ -1,14 +1,13 @@
 //! From decided entries to answers.
 
 use quorate_consensus::entry::{Entry, Kind};
-use quorate_consensus::id::{Index, MemberId, Time};
+use quorate_consensus::id::{Index, Time};
 use quorate_consensus::log::LogRead;
 use quorate_consensus::membership::Membership;
 use quorate_state::command::{Command, CommandKind, LeaseRevoke};
 use quorate_state::machine::{self, Payload};
 
 use crate::error::Fatal;
-use crate::event::RequestId;
 use crate::log::SharedLog;
 use crate::output::{Answer, Failure, Output};
 use crate::payload::{self, Origin};
@@ -50,18 +49,27 @@ impl Replica {
             .group(self.group)
             .entries(from, to, APPLY_BYTES_MAX)
             .map_err(|_| Fatal::Unreadable(from.0))?;
-        let origins: Vec<Option<Origin>> = entries.iter().map(origin).collect();
+        let own = self.id;
+        let asked = |index: u64| {
+            let entry = entries.get(usize::try_from(index - from.0).ok()?)?;
+            origin(entry).filter(|origin| origin.member == own).map(|origin| origin.request)
+        };
         let applied = self.state.apply(entries.iter().map(machine_entry).collect())?;
         for change in &applied.leases {
             self.leases.changed(now, *change);
         }
         for (index, response) in applied.responses {
-            let at = usize::try_from(index - from.0).unwrap_or(usize::MAX);
-            if let Some(Some(Origin { member, request })) = origins.get(at)
-                && *member == self.id
-                && self.pending.remove(*request).is_some()
+            if let Some(request) = asked(index)
+                && self.pending.remove(request).is_some()
             {
-                self.reply(*request, Ok(Answer::Applied { index: Index(index), response }));
+                self.reply(request, Ok(Answer::Applied { index: Index(index), response }));
+            }
+        }
+        for index in applied.dropped {
+            if let Some(request) = asked(index)
+                && self.pending.remove(request).is_some()
+            {
+                self.reply(request, Err(Failure::Lost));
             }
         }
         self.membership_applied(&entries);
@@ -147,8 +155,7 @@ impl Replica {
         for id in self.leases.expired(now) {
             let revoke = LeaseRevoke { id, expired_in_epoch: epoch.0 };
             let command = Command::new(CommandKind::LeaseRevoke(revoke));
-            // Nobody waits for it.
-            let origin = Origin { member: MemberId(0), request: RequestId(0) };
+            let origin = Origin::NOBODY;
             self.batch.push((origin, command.to_bytes()));
         }
     }
@@ -167,7 +174,10 @@ fn machine_entry(entry: &Entry) -> machine::Entry {
         Kind::Membership => Payload::Membership(entry.payload.clone()),
         Kind::Command => {
             // A payload too short for its header is a command of nobody that changes nothing.
-            Payload::Command(payload::split(&entry.payload).map(|(_, command)| command).unwrap_or_default())
+            match payload::split(&entry.payload) {
+                Some((origin, command)) => Payload::Command(command, origin.of_client()),
+                None => Payload::Command(bytes::Bytes::new(), None),
+            }
         }
     };
     machine::Entry { index: entry.index.0, epoch: entry.epoch.0, payload }

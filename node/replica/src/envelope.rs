@@ -1,7 +1,7 @@
 //! What the replicas of a group send each other: the protocol's messages, and requests on their way to the leader.
 //!
-//! The link may lose, repeat and reorder. A lost request times out at the client; a repeated one is applied again, as one
-//! whose first answer was lost would be: requests are never repeated by a replica itself.
+//! The link may lose, repeat and reorder. A lost request times out at the client; one that is repeated or overtaken by a
+//! later one of its member is not applied: see [`quorate_state::machine::Origin`].
 
 use bytes::Bytes;
 use prost::{Message, Oneof};

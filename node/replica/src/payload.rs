@@ -4,6 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use quorate_consensus::id::MemberId;
 
+use quorate_state::machine;
+
 use crate::event::RequestId;
 
 /// Who asked for a command, so that it is answered where it came from.
@@ -13,6 +15,17 @@ pub(crate) struct Origin {
     pub(crate) member: MemberId,
     /// Its name for the request.
     pub(crate) request: RequestId,
+}
+
+impl Origin {
+    /// Of commands that no client asked for, and nobody waits for.
+    pub(crate) const NOBODY: Self = Self { member: MemberId(0), request: RequestId(0) };
+
+    /// The origin as the state machine tells repeated requests by.
+    pub(crate) fn of_client(self) -> Option<machine::Origin> {
+        let Self { member, request } = self;
+        (self != Self::NOBODY).then_some(machine::Origin { member: member.0, request: request.0 })
+    }
 }
 
 /// Bytes before the command: member and request, little endian.

@@ -1,1 +1,9 @@
-//! Seeded simulation of whole replicas under faults.
+//! Whole members in a world made from one seed: a network that loses, delays, repeats and reorders, disks that forget and
+//! tear what was not synced, crashes, partitions. Every client's history is checked for linearizability.
+//!
+//! The same seed gives the same run, event by event: [`world::Report::trace`] is equal.
+
+pub mod check;
+pub mod history;
+pub mod random;
+pub mod world;

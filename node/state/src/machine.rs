@@ -1,5 +1,6 @@
 //! Applying decided entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,10 +24,20 @@ use crate::store::{Overlay, Store};
 pub enum Payload {
     /// Nothing.
     NoOp,
-    /// An encoded [`Command`].
-    Command(Bytes),
+    /// An encoded [`Command`], and who asked, if at most one application must be made sure of.
+    Command(Bytes, Option<Origin>),
     /// A membership, opaque here.
     Membership(Bytes),
+}
+
+/// Who asked for a command: a member, and its number for the request. A member's numbers rise, over its restarts too. One
+/// that does not is a repeated or overtaken message: it is not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The member.
+    pub member: u64,
+    /// Its number.
+    pub request: u64,
 }
 
 /// A decided entry.
@@ -54,6 +65,8 @@ pub enum LeaseChange {
 pub struct Applied {
     /// One answer for each command that was applied, with its index, in order.
     pub responses: Vec<(u64, Result<Response, ApplyError>)>,
+    /// Indexes of commands that were repeated or overtaken, and not applied.
+    pub dropped: Vec<u64>,
     /// What happened, in the order of revisions.
     pub events: Vec<Event>,
     /// What happened to leases.
@@ -76,6 +89,9 @@ struct Meta {
     /// The physical compaction has not caught up.
     #[prost(bool, tag = "6")]
     compacting: bool,
+    /// By member, the highest number of a request that was applied.
+    #[prost(btree_map = "fixed64, uint64", tag = "7")]
+    requests: BTreeMap<u64, u64>,
 }
 
 const META_KEY: &[u8] = b"state";
@@ -161,7 +177,10 @@ impl StateMachine {
             match entry.payload {
                 Payload::NoOp => {}
                 Payload::Membership(membership) => self.meta.membership = membership,
-                Payload::Command(bytes) => {
+                Payload::Command(_, Some(origin)) if !self.is_new(origin) => {
+                    applied.dropped.push(entry.index);
+                }
+                Payload::Command(bytes, _) => {
                     let result = self.command(&mut overlay, &bytes, entry.epoch, &mut applied);
                     let response = match result {
                         Ok(body) => Ok(Response { revision: self.meta.revision, body }),
@@ -216,6 +235,13 @@ impl StateMachine {
         self.meta.revision += i64::from(!events.is_empty());
         applied.events.extend(events);
         Ok(body)
+    }
+
+    fn is_new(&mut self, Origin { member, request }: Origin) -> bool {
+        let last = self.meta.requests.entry(member).or_default();
+        let new = request > *last;
+        *last = request.max(*last);
+        new
     }
 
     fn compact(&mut self, revision: i64) -> Result<Body, ReadError> {

@@ -11,7 +11,7 @@ use quorate_storage::backend::memory::MemoryBackend;
 use crate::command::{Command, CommandKind, LeaseGrant, LeaseRevoke};
 use crate::error::{ApplyError, ReadError};
 use crate::event::KeyValue;
-use crate::machine::{Entry, Payload, StateMachine};
+use crate::machine::{Entry, Origin, Payload, StateMachine};
 use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Range, Relation, Target, Txn};
 use crate::response::{Body, Response};
 
@@ -70,7 +70,7 @@ fn machine(backend: &MemoryBackend) -> StateMachine {
 
 fn apply(machine: &mut StateMachine, kind: CommandKind) -> Result<Response, ApplyError> {
     let index = machine.applied().0 + 1;
-    let payload = Payload::Command(Command::new(kind).to_bytes());
+    let payload = Payload::Command(Command::new(kind).to_bytes(), None);
     let applied = machine.apply(vec![Entry { index, epoch: 1, payload }]).expect("memory works");
     applied.responses.into_iter().next().expect("one answer").1
 }
@@ -183,7 +183,7 @@ proptest::proptest! {
                 }
             };
             let entry = Entry {
-                index: log.len() as u64 + 1, epoch: 1, payload: Payload::Command(Command::new(command).to_bytes()),
+                index: log.len() as u64 + 1, epoch: 1, payload: Payload::Command(Command::new(command).to_bytes(), None),
             };
             log.push(entry.clone());
             events.extend(one.apply(vec![entry]).expect("works").events);
@@ -259,4 +259,17 @@ fn a_limit_cuts_the_answer_and_the_count_is_exact() {
     let last = Range { limit: 1, sort_order: 2, keys_only: true, ..all(0) };
     let last = machine.reader().range(&last).expect("readable");
     assert_eq!((&last.kvs[0].key[..], last.kvs[0].value.len()), (&b"d"[..], 0));
+}
+
+#[test]
+fn a_repeated_request_is_applied_once() {
+    let mut machine = machine(&MemoryBackend::default());
+    let command = Command::new(put("k", "v")).to_bytes();
+    let entry = |index, request| {
+        let origin = Some(Origin { member: 4, request });
+        Entry { index, epoch: 1, payload: Payload::Command(command.clone(), origin) }
+    };
+    let applied = machine.apply(vec![entry(1, 10), entry(2, 10), entry(3, 9), entry(4, 11)]).expect("memory works");
+    assert_eq!(applied.dropped, [2, 3]);
+    assert_eq!(machine.revision(), 3);
 }

@@ -1,0 +1,465 @@
+//! The world of one seed.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use quorate_consensus::id::{Epoch, Index, MemberId, Time};
+use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::membership::{Member, Membership, Role};
+use quorate_consensus::raft;
+use quorate_replica::event::{Event, GroupId, Request, RequestId};
+use quorate_replica::host::{Host, HostConfig};
+use quorate_replica::output::{Answer, Failure, Output};
+use quorate_state::command::{Command, CommandKind};
+use quorate_state::request::{self, Compare, OperationKind, Put, Relation, Target, Txn};
+use quorate_state::response::Body;
+use quorate_storage::backend::Batch;
+use quorate_storage::backend::memory::MemoryBackend;
+use quorate_storage::disk::sim::SimDisk;
+use quorate_storage::wal::{self, SyncJob};
+
+use crate::check;
+use crate::history::{Operation, Outcome, Record};
+use crate::random::Random;
+
+/// What a seed shows.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+    /// Operations whose outcome was checked.
+    pub operations: u64,
+    /// Of these, acknowledged.
+    pub acknowledged: u64,
+    /// Faults by class.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Rare states that were reached.
+    pub reached: BTreeMap<&'static str, u64>,
+    /// A hash over every event of the run: equal for equal seeds.
+    pub trace: u64,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Message { from: MemberId, to: MemberId, payload: Bytes },
+    Snapshot { from: MemberId, to: MemberId, index: Index, epoch: Epoch, chunks: Vec<Batch> },
+    Synced { member: MemberId, boot: u64, job: SyncJob },
+    Ask { client: usize },
+}
+
+#[derive(Debug)]
+struct Machine {
+    disk: SimDisk,
+    backend: MemoryBackend,
+    host: Option<Host>,
+    boots: u64,
+}
+
+/// Members, network, clients, and what will happen.
+#[derive(Debug)]
+pub struct World {
+    random: Random,
+    now: Time,
+    moment: u64,
+    trace: DefaultHasher,
+    machines: BTreeMap<MemberId, Machine>,
+    agenda: BTreeMap<(Time, u64), Happening>,
+    cuts: BTreeSet<(MemberId, MemberId)>,
+    loss_percent: u64,
+    records: Vec<Record>,
+    waiting: BTreeMap<(MemberId, RequestId), (usize, usize)>,
+    known: BTreeMap<u8, i64>,
+    stopping: bool,
+    initial: Membership,
+    report: Report,
+    story: bool,
+}
+
+const CLIENTS: usize = 6;
+const KEYS: u64 = 5;
+const SYNC_MS_MAX: u64 = 8;
+const DELAY_MS_MAX: u64 = 12;
+/// A client's patience; longer than an election, so that most requests get through one.
+const PATIENCE_MS: u64 = 5_000;
+/// After healing everybody agrees within this time.
+const PROGRESS_MS: u64 = 60_000;
+
+impl World {
+    /// A world of this many voters.
+    #[must_use]
+    pub fn new(seed: u64, voters: u64, story: bool) -> Self {
+        let member = |id| Member {
+            id: MemberId(id),
+            name: format!("m{id}"),
+            peer_urls: vec![format!("sim://{id}")],
+            client_urls: Vec::new(),
+            role: Role::Voter,
+            zone: String::new(),
+            leader_priority: 0,
+        };
+        let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
+        let machine =
+            || Machine { disk: SimDisk::default(), backend: MemoryBackend::default(), host: None, boots: 0 };
+        let mut world = Self {
+            random: Random::new(seed),
+            now: Time(0),
+            moment: 0,
+            trace: DefaultHasher::new(),
+            machines: (1..=voters).map(|id| (MemberId(id), machine())).collect(),
+            agenda: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            loss_percent: 0,
+            records: Vec::new(),
+            waiting: BTreeMap::new(),
+            known: BTreeMap::new(),
+            stopping: false,
+            initial: Membership { members, ..Membership::default() },
+            report: Report::default(),
+            story,
+        };
+        world.machines.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| world.boot(id));
+        (0..CLIENTS).for_each(|client| world.plan(client as u64, Happening::Ask { client }));
+        world
+    }
+
+    /// Safety under faults for `faulty_ms`, then healing and progress within a bound, then the checks.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn run(mut self, faulty_ms: u64) -> Result<Report, String> {
+        self.loss_percent = self.random.below(8);
+        while self.now.0 < faulty_ms {
+            self.advance();
+            if self.random.chance(3) {
+                self.fault();
+            }
+        }
+        self.heal();
+        let deadline = self.now.after_ms(PROGRESS_MS);
+        self.stopping = true;
+        while !self.is_quiet() {
+            if self.now > deadline {
+                let statuses: Vec<_> = self.hosts().map(|host| host.status(GroupId::DEFAULT)).collect();
+                return Err(format!("no agreement {PROGRESS_MS} ms after healing: {statuses:?}"));
+            }
+            self.advance();
+        }
+        self.verify()?;
+        self.report.simulated_ms = self.now.0;
+        self.report.trace = self.trace.finish();
+        Ok(self.report)
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.machines.values().filter_map(|machine| machine.host.as_ref())
+    }
+
+    fn tell(&mut self, what: impl FnOnce() -> String) {
+        if self.story {
+            println!("{:>8} ms  {}", self.now.0, what());
+        }
+    }
+
+    fn plan(&mut self, in_ms: u64, happening: Happening) {
+        self.moment += 1;
+        self.agenda.insert((self.now.after_ms(in_ms), self.moment), happening);
+    }
+
+    fn boot(&mut self, id: MemberId) {
+        self.tell(|| format!("member {id} starts"));
+        let mut raft = raft::Config::new(id, self.random.draw());
+        raft.append_bytes_max = 512;
+        raft.inflight_appends_max = 4;
+        let config = HostConfig {
+            cluster_id: 1,
+            protocol: ProtocolKind::Raft,
+            raft,
+            wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
+            initial: self.initial.clone(),
+        };
+        let now = self.now;
+        let machine = self.machines.get_mut(&id).expect("a member of the world");
+        machine.boots += 1;
+        let (disk, backend) = (Arc::new(machine.disk.clone()), Arc::new(machine.backend.clone()));
+        let host = Host::open(config, disk, backend, now);
+        machine.host = Some(host.expect("a member whose disk forgot only what was not synced starts again"));
+    }
+
+    fn crash(&mut self, id: MemberId) {
+        self.tell(|| format!("member {id} crashes"));
+        let random = &mut self.random;
+        let machine = self.machines.get_mut(&id).expect("a member of the world");
+        machine.host = None;
+        machine.boots += 1;
+        machine.disk.crash(|| random.chance(50));
+        machine.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
+        let lost: Vec<_> = self.waiting.keys().filter(|(member, _)| *member == id).copied().collect();
+        for request in lost {
+            if let Some((client, _)) = self.waiting.remove(&request) {
+                self.plan(50, Happening::Ask { client });
+            }
+        }
+    }
+
+    fn fault(&mut self) {
+        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
+        let id = ids[self.random.below(ids.len() as u64) as usize];
+        let other = ids[self.random.below(ids.len() as u64) as usize];
+        let class = match self.random.below(10) {
+            0 if self.machines[&id].host.is_some() => {
+                self.crash(id);
+                "crash with loss and tearing of unsynced writes"
+            }
+            1..=3 if self.machines[&id].host.is_none() => {
+                self.boot(id);
+                "restart"
+            }
+            4 if id != other => {
+                self.cuts.insert((id, other));
+                "one-way cut"
+            }
+            5 => {
+                for peer in ids.into_iter().filter(|peer| *peer != id) {
+                    self.cuts.extend([(id, peer), (peer, id)]);
+                }
+                "isolation"
+            }
+            6 | 7 => {
+                self.cuts.clear();
+                return;
+            }
+            8 => {
+                self.event(id, Event::Request { id: RequestId(self.moment), request: Request::Transfer(None), deadline: self.now.after_ms(1000) });
+                "leader transfer"
+            }
+            _ => return,
+        };
+        *self.report.faults.entry(class).or_default() += 1;
+    }
+
+    fn heal(&mut self) {
+        self.tell(|| "everything heals".into());
+        self.cuts.clear();
+        self.loss_percent = 0;
+        let down: Vec<_> =
+            self.machines.iter().filter(|(_, machine)| machine.host.is_none()).map(|(id, _)| *id).collect();
+        down.into_iter().for_each(|id| self.boot(id));
+    }
+
+    /// Everybody answered, and all members applied the same.
+    fn is_quiet(&self) -> bool {
+        let applied: BTreeSet<_> = self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied())).collect();
+        let leads = self.hosts().any(|host| host.status(GroupId::DEFAULT).is_some_and(|status| status.established));
+        self.waiting.is_empty() && applied.len() == 1 && leads
+    }
+
+    /// The next thing happens: a planned one, or a member's timer.
+    fn advance(&mut self) {
+        let timer = self
+            .machines
+            .iter()
+            .filter_map(|(id, machine)| Some((machine.host.as_ref()?.deadline().max(self.now), *id)))
+            .min();
+        let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        match (planned, timer) {
+            (Some(at), Some((due, id))) if due < at => self.ring(due, id),
+            (None, Some((due, id))) => self.ring(due, id),
+            (Some(_), _) => {
+                if let Some(((at, _), happening)) = self.agenda.pop_first() {
+                    self.now = self.now.max(at);
+                    self.happen(happening);
+                }
+            }
+            (None, None) => self.now = self.now.after_ms(1),
+        }
+    }
+
+    fn ring(&mut self, due: Time, id: MemberId) {
+        self.now = self.now.max(due);
+        self.event(id, Event::Tick);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Message { from, to, payload } => {
+                (self.now.0, from, to, &payload).hash(&mut self.trace);
+                self.event(to, Event::Peer { from, payload });
+            }
+            Happening::Snapshot { from, to, index, epoch, chunks } => {
+                if let Some(host) = self.machines.get_mut(&to).and_then(|machine| machine.host.as_mut()) {
+                    host.install(self.now, GroupId::DEFAULT, (index, epoch), chunks).expect("memory works");
+                    *self.report.reached.entry("snapshot installed").or_default() += 1;
+                    self.flush(to);
+                }
+                self.event(from, Event::SnapshotSent { to, ok: true });
+            }
+            Happening::Synced { member, boot, job } => self.synced(member, boot, job),
+            Happening::Ask { client } => self.ask(client),
+        }
+    }
+
+    fn synced(&mut self, member: MemberId, boot: u64, job: SyncJob) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&member).filter(|machine| machine.boots == boot) else { return };
+        let Some(host) = &mut machine.host else { return };
+        let number = job.run().expect("the simulated disk syncs");
+        host.synced(now, number).expect("memory works");
+        self.flush(member);
+    }
+
+    fn event(&mut self, id: MemberId, event: Event) {
+        let now = self.now;
+        if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
+            host.step(now, GroupId::DEFAULT, event).expect("memory works");
+            self.flush(id);
+        }
+    }
+
+    fn flush(&mut self, id: MemberId) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let (boot, backend) = (machine.boots, machine.backend.clone());
+        let Some(host) = &mut machine.host else { return };
+        let outputs = host.flush(now).expect("memory works");
+        for output in outputs {
+            self.perform(id, boot, &backend, output);
+        }
+    }
+
+    fn perform(&mut self, id: MemberId, boot: u64, backend: &MemoryBackend, output: Output) {
+        match output {
+            Output::Send { to, payload, .. } => self.post(id, to, payload),
+            Output::Sync(job) => {
+                let in_ms = self.random.below(SYNC_MS_MAX);
+                self.plan(in_ms, Happening::Synced { member: id, boot, job });
+            }
+            Output::Reply { id: request, result } => self.answered(id, request, result),
+            Output::SendSnapshot { to, mut snapshot, .. } => {
+                let mut chunks = Vec::new();
+                while let Some(chunk) = snapshot.next_chunk().expect("memory works") {
+                    chunks.push(chunk);
+                }
+                let (index, epoch) = (snapshot.index, snapshot.epoch);
+                let in_ms = 20 + self.random.below(50);
+                self.plan(in_ms, Happening::Snapshot { from: id, to, index, epoch, chunks });
+            }
+            Output::Persist { group, through } => {
+                use quorate_storage::backend::Backend;
+                backend.persist().expect("memory works");
+                if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
+                    host.persisted(group, through).expect("memory works");
+                }
+            }
+            Output::Leadership { epoch, established, .. } => {
+                if established {
+                    *self.report.reached.entry("leader established").or_default() += 1;
+                    self.tell(|| format!("member {id} leads in epoch {epoch}"));
+                }
+            }
+            Output::Published { .. } | Output::Membership { .. } | Output::Removed { .. } => {}
+        }
+    }
+
+    fn post(&mut self, from: MemberId, to: MemberId, payload: Bytes) {
+        if self.cuts.contains(&(from, to)) || self.random.chance(self.loss_percent) {
+            *self.report.faults.entry("message lost").or_default() += 1;
+            return;
+        }
+        let delay = self.random.below(DELAY_MS_MAX);
+        if self.loss_percent > 0 && self.random.chance(2) {
+            *self.report.faults.entry("message repeated").or_default() += 1;
+            let later = delay + self.random.below(300);
+            self.plan(later, Happening::Message { from, to, payload: payload.clone() });
+        }
+        self.plan(delay, Happening::Message { from, to, payload });
+    }
+
+    fn ask(&mut self, client: usize) {
+        if self.stopping {
+            return;
+        }
+        let key = self.random.below(KEYS) as u8;
+        let value = self.records.len() as u64;
+        let operation = match self.random.below(4) {
+            0 => Operation::Put { key, value },
+            1 => Operation::Swap { key, value, expected: self.known.get(&key).copied().unwrap_or(0) },
+            _ => Operation::Get { key },
+        };
+        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
+        let member = ids[self.random.below(ids.len() as u64) as usize];
+        self.moment += 1;
+        let id = RequestId(self.moment);
+        if self.machines[&member].host.is_none() {
+            return self.plan(20, Happening::Ask { client });
+        }
+        let request = match &operation {
+            Operation::Put { key, value } => Request::Command(Command::new(CommandKind::Put(put(*key, *value)))),
+            Operation::Swap { key, value, expected } => Request::Command(swap(*key, *value, *expected)),
+            Operation::Get { .. } => Request::Read,
+        };
+        self.waiting.insert((member, id), (client, self.records.len()));
+        self.records.push(Record { asked: self.moment, answered: u64::MAX, operation, outcome: Outcome::Unknown });
+        let deadline = self.now.after_ms(PATIENCE_MS);
+        self.event(member, Event::Request { id, request, deadline });
+    }
+
+    fn answered(&mut self, member: MemberId, id: RequestId, result: Result<Answer, Failure>) {
+        let Some((client, at)) = self.waiting.remove(&(member, id)) else { return };
+        self.moment += 1;
+        let record = &mut self.records[at];
+        record.answered = self.moment;
+        record.outcome = match result {
+            Ok(Answer::Applied { response: Ok(response), .. }) => match response.body {
+                Body::Txn(txn) if !txn.succeeded => Outcome::NotSwapped(response.revision),
+                _ => Outcome::Written(response.revision),
+            },
+            Ok(Answer::Readable(reader)) => {
+                let Operation::Get { key } = record.operation else { return };
+                let range = request::Range { key: check::key(key), ..request::Range::default() };
+                let read = reader.range(&range).expect("the newest revision is readable");
+                Outcome::Read(reader.revision(), read.kvs.into_iter().next())
+            }
+            Err(Failure::Timeout | Failure::Lost) => Outcome::Unknown,
+            Ok(_) | Err(_) => Outcome::Refused,
+        };
+        if let (Outcome::Read(_, kv), Operation::Get { key }) = (&record.outcome, &record.operation) {
+            self.known.insert(*key, kv.as_ref().map_or(0, |kv| kv.mod_revision));
+        }
+        let pause = self.random.below(30);
+        self.plan(pause, Happening::Ask { client });
+    }
+
+    fn verify(&mut self) -> Result<(), String> {
+        let readers: Vec<_> =
+            self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().reader())).collect();
+        let hashes: BTreeSet<u32> =
+            readers.iter().map(|reader| reader.hash(0).expect("the newest revision is readable")).collect();
+        if hashes.len() != 1 {
+            return Err(format!("members that applied the same hold different states: {hashes:?}"));
+        }
+        let events = readers[0].events(2, i64::MAX).expect("nothing was compacted");
+        self.report.operations = self.records.len() as u64;
+        let acknowledged = |record: &&Record| !matches!(record.outcome, Outcome::Unknown | Outcome::Refused);
+        self.report.acknowledged = self.records.iter().filter(acknowledged).count() as u64;
+        check::linearizable(&self.records, &events)
+    }
+}
+
+fn put(key: u8, value: u64) -> Put {
+    Put { key: check::key(key), value: check::value(value), ..Put::default() }
+}
+
+fn swap(key: u8, value: u64, expected: i64) -> Command {
+    let compare = Compare {
+        relation: Relation::Equal as i32,
+        key: check::key(key),
+        range_end: Bytes::new(),
+        target: Some(Target::Mod(expected)),
+    };
+    let success = vec![request::Operation { kind: Some(OperationKind::Put(put(key, value))) }];
+    Command::new(CommandKind::Txn(Txn { compares: vec![compare], success, failure: Vec::new() }))
+}
