@@ -60,7 +60,7 @@ impl Pending {
     }
 
     pub(crate) fn insert(&mut self, id: RequestId, deadline: Time, waiting: Waiting) {
-        self.requests.insert(id, (deadline, waiting));
+        assert!(self.requests.insert(id, (deadline, waiting)).is_none(), "request {id:?} was named twice");
         self.by_deadline.insert((deadline, id));
         self.by_index.extend(waiting.index().map(|index| (index, id)));
     }

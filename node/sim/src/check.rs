@@ -98,14 +98,22 @@ fn outcome_fits(record: &Record, writes: &Writes) -> Result<(), String> {
                 return wrong("an acknowledged swap is lost");
             }
             let before = at(writes, *number, revision - 1).map_or(0, |kv| kv.mod_revision);
-            if before == *expected { Ok(()) } else { wrong("a swap was done though its condition did not hold") }
+            if before == *expected {
+                Ok(())
+            } else {
+                wrong("a swap was done though its condition did not hold")
+            }
         }
         (Operation::Swap { key: number, expected, .. }, Outcome::NotSwapped(revision)) => {
             let found = at(writes, *number, *revision).map_or(0, |kv| kv.mod_revision);
             if found == *expected { wrong("a swap was refused though its condition held") } else { Ok(()) }
         }
         (Operation::Get { key: number }, Outcome::Read(revision, kv)) => {
-            if at(writes, *number, *revision) == kv.as_ref() { Ok(()) } else { wrong("a read saw something else") }
+            if at(writes, *number, *revision) == kv.as_ref() {
+                Ok(())
+            } else {
+                wrong("a read saw something else")
+            }
         }
         (Operation::Put { .. } | Operation::Get { .. }, _) | (Operation::Swap { .. }, Outcome::Read(..)) => {
             wrong("an answer of another kind")
@@ -163,7 +171,8 @@ mod tests {
     }
 
     fn sound() -> (Vec<Record>, Vec<Event>) {
-        let (mut records, events): (Vec<_>, Vec<_>) = [put(1, 10, 2, 0), put(2, 20, 3, 10)].into_iter().unzip();
+        let (mut records, events): (Vec<_>, Vec<_>) =
+            [put(1, 10, 2, 0), put(2, 20, 3, 10)].into_iter().unzip();
         let seen = Outcome::Read(3, Some(events[0].kv.clone()));
         records.push(Record { asked: 20, answered: 21, operation: Operation::Get { key: 1 }, outcome: seen });
         (records, events)
@@ -181,7 +190,9 @@ mod tests {
         assert!(tampered(&|_, events| drop(events.pop())).contains("lost"));
         assert!(tampered(&|records, _| drop(records.remove(0))).contains("nobody"));
         assert!(tampered(&|records, _| records[0].outcome = Outcome::Refused).contains("denied"));
-        assert!(tampered(&|records, _| records[2].outcome = Outcome::Read(3, None)).contains("something else"));
+        assert!(
+            tampered(&|records, _| records[2].outcome = Outcome::Read(3, None)).contains("something else")
+        );
         let stale = |records: &mut Vec<Record>, events: &mut Vec<Event>| {
             records[2].outcome = Outcome::Read(2, Some(events[0].kv.clone()));
         };

@@ -77,6 +77,8 @@ pub struct World {
     initial: Membership,
     report: Report,
     story: bool,
+    /// Timers in a row that rang without time going on.
+    rings: u32,
 }
 
 const CLIENTS: usize = 6;
@@ -86,6 +88,8 @@ const DELAY_MS_MAX: u64 = 12;
 /// A client's patience; longer than an election, so that most requests get through one.
 const PATIENCE_MS: u64 = 5_000;
 /// After healing everybody agrees within this time.
+/// More timers than this at one moment are a timer that does not go away.
+const RINGS_MAX: u32 = 10_000;
 const PROGRESS_MS: u64 = 60_000;
 
 impl World {
@@ -120,6 +124,7 @@ impl World {
             initial: Membership { members, ..Membership::default() },
             report: Report::default(),
             story,
+            rings: 0,
         };
         world.machines.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| world.boot(id));
         (0..CLIENTS).for_each(|client| world.plan(client as u64, Happening::Ask { client }));
@@ -233,7 +238,9 @@ impl World {
                 return;
             }
             8 => {
-                self.event(id, Event::Request { id: RequestId(self.moment), request: Request::Transfer(None), deadline: self.now.after_ms(1000) });
+                self.moment += 1;
+                let (request, deadline) = (Request::Transfer(None), self.now.after_ms(PATIENCE_MS));
+                self.event(id, Event::Request { id: RequestId(self.moment), request, deadline });
                 "leader transfer"
             }
             _ => return,
@@ -252,8 +259,10 @@ impl World {
 
     /// Everybody answered, and all members applied the same.
     fn is_quiet(&self) -> bool {
-        let applied: BTreeSet<_> = self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied())).collect();
-        let leads = self.hosts().any(|host| host.status(GroupId::DEFAULT).is_some_and(|status| status.established));
+        let applied: BTreeSet<_> =
+            self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied())).collect();
+        let leads =
+            self.hosts().any(|host| host.status(GroupId::DEFAULT).is_some_and(|status| status.established));
         self.waiting.is_empty() && applied.len() == 1 && leads
     }
 
@@ -279,6 +288,8 @@ impl World {
     }
 
     fn ring(&mut self, due: Time, id: MemberId) {
+        self.rings = if due > self.now { 0 } else { self.rings + 1 };
+        assert!(self.rings < RINGS_MAX, "member {id}'s timer rings without end");
         self.now = self.now.max(due);
         self.event(id, Event::Tick);
     }
@@ -304,7 +315,9 @@ impl World {
 
     fn synced(&mut self, member: MemberId, boot: u64, job: SyncJob) {
         let now = self.now;
-        let Some(machine) = self.machines.get_mut(&member).filter(|machine| machine.boots == boot) else { return };
+        let Some(machine) = self.machines.get_mut(&member).filter(|machine| machine.boots == boot) else {
+            return;
+        };
         let Some(host) = &mut machine.host else { return };
         let number = job.run().expect("the simulated disk syncs");
         host.synced(now, number).expect("memory works");
@@ -397,12 +410,19 @@ impl World {
             return self.plan(20, Happening::Ask { client });
         }
         let request = match &operation {
-            Operation::Put { key, value } => Request::Command(Command::new(CommandKind::Put(put(*key, *value)))),
+            Operation::Put { key, value } => {
+                Request::Command(Command::new(CommandKind::Put(put(*key, *value))))
+            }
             Operation::Swap { key, value, expected } => Request::Command(swap(*key, *value, *expected)),
             Operation::Get { .. } => Request::Read,
         };
         self.waiting.insert((member, id), (client, self.records.len()));
-        self.records.push(Record { asked: self.moment, answered: u64::MAX, operation, outcome: Outcome::Unknown });
+        self.records.push(Record {
+            asked: self.moment,
+            answered: u64::MAX,
+            operation,
+            outcome: Outcome::Unknown,
+        });
         let deadline = self.now.after_ms(PATIENCE_MS);
         self.event(member, Event::Request { id, request, deadline });
     }

@@ -269,7 +269,8 @@ fn a_repeated_request_is_applied_once() {
         let origin = Some(Origin { member: 4, request });
         Entry { index, epoch: 1, payload: Payload::Command(command.clone(), origin) }
     };
-    let applied = machine.apply(vec![entry(1, 10), entry(2, 10), entry(3, 9), entry(4, 11)]).expect("memory works");
+    let applied =
+        machine.apply(vec![entry(1, 10), entry(2, 10), entry(3, 9), entry(4, 11)]).expect("memory works");
     assert_eq!(applied.dropped, [2, 3]);
     assert_eq!(machine.revision(), 3);
 }

@@ -42,8 +42,9 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Verb::Run { minutes, from } => run(Duration::from_secs(60 * minutes), from),
         Verb::Replay { seed } => {
-            let report =
-                World::new(seed, voters(seed), true).run(FAULTY_MS).map_err(|error| anyhow::anyhow!(error))?;
+            let report = World::new(seed, voters(seed), true)
+                .run(FAULTY_MS)
+                .map_err(|error| anyhow::anyhow!(error))?;
             println!("{report:#?}");
             Ok(())
         }
@@ -58,14 +59,19 @@ fn run(time: Duration, from: u64) -> anyhow::Result<()> {
             break;
         }
         let report = World::new(seed, voters(seed), false).run(FAULTY_MS).map_err(|error| {
-            anyhow::anyhow!("seed {seed}: {error}\nreplay: cargo run --release -p quorate-sim --bin sim -- replay {seed}")
+            anyhow::anyhow!(
+                "seed {seed}: {error}\nreplay: cargo run --release -p quorate-sim --bin sim -- replay {seed}"
+            )
         })?;
         seeds += 1;
         total.simulated_ms += report.simulated_ms;
         total.operations += report.operations;
         total.acknowledged += report.acknowledged;
         report.faults.into_iter().for_each(|(class, count)| *total.faults.entry(class).or_default() += count);
-        report.reached.into_iter().for_each(|(state, count)| *total.reached.entry(state).or_default() += count);
+        report
+            .reached
+            .into_iter()
+            .for_each(|(state, count)| *total.reached.entry(state).or_default() += count);
     }
     println!("seeds                {seeds}");
     println!("simulated            {} s", total.simulated_ms / 1000);
