@@ -148,11 +148,7 @@ impl Replica {
             Envelope::Change(request, change) => {
                 return self.change(now, Origin { member: from, request }, &change, log);
             }
-            Envelope::Refused(request, failure) => {
-                if self.pending.remove(request).is_some() {
-                    self.reply(request, Err(failure));
-                }
-            }
+            Envelope::Refused(request, failure) => self.refused_elsewhere(request, failure),
             Envelope::Changed(request, index) => self.changed(request, index),
             Envelope::KeepAlive(request, lease) => {
                 self.lease(now, Origin { member: from, request }, lease, true)
@@ -367,6 +363,17 @@ impl Replica {
         } else if self.pending.remove(origin.request).is_some() {
             self.reply(origin.request, Err(failure));
         }
+    }
+
+    /// Another member did not take a request. Of a command it may have been the second copy, and the first one was taken:
+    /// what became of it is not known.
+    fn refused_elsewhere(&mut self, request: RequestId, failure: Failure) {
+        let failure = match self.pending.remove(request) {
+            None => return,
+            Some(Waiting::Applied) => Failure::Lost,
+            Some(_) => failure,
+        };
+        self.reply(request, Err(failure));
     }
 
     fn lease(&mut self, now: Time, origin: Origin, lease: i64, renew: bool) {

@@ -78,7 +78,7 @@ fn every_event_was_asked_once(records: &[Record], writes: &Writes) -> Result<(),
 }
 
 /// The last write of a key up to a revision.
-fn at<'a>(writes: &'a Writes, number: u8, revision: i64) -> Option<&'a KeyValue> {
+fn at(writes: &Writes, number: u8, revision: i64) -> Option<&KeyValue> {
     let wanted = key(number);
     writes.range(..=revision).rev().map(|(_, kv)| kv).find(|kv| kv.key == wanted)
 }

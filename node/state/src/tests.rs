@@ -131,7 +131,7 @@ proptest::proptest! {
             let command = match kind {
                 None => grant.clone(),
                 Some(Step::Put(key, value, lease)) => {
-                    let lease = if lease && twin.states.len() % 3 > 0 { 7 } else { 0 };
+                    let lease = if lease && !twin.states.len().is_multiple_of(3) { 7 } else { 0 };
                     let held = one.leases().expect("works").iter().any(|(id, _)| *id == 7);
                     let value = Bytes::from(vec![value]);
                     if lease == 0 || held {
