@@ -5,10 +5,7 @@ CARGO ?= cargo
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## release binaries under target/release
-	$(CARGO) build --release --locked --workspace --bins --exclude quorate-e2e --exclude quorate-sim
-
-fix: ## format, apply lint fixes, regenerate what is generated
+fix: ## format
 	$(CARGO) fmt --all
 
 verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
@@ -16,6 +13,10 @@ verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace
 
+MINUTES ?= 1
+sim: ## simulate for MINUTES and print what was checked
+	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
+
 test: verify ## every test
 
-.PHONY: help build fix verify test
+.PHONY: help fix verify sim test
