@@ -87,7 +87,12 @@ impl Group {
     /// A record of recovery, in the order of sequence; those that are released or void are passed over.
     pub(super) fn recover(&mut self, header: &Header, faulty: bool) {
         let next = self.last_index() + 1;
-        if header.sequence < self.from_sequence || header.index <= self.base.0 || header.index > next {
+        if header.sequence < self.from_sequence || header.index > next {
+            return;
+        }
+        if header.index <= self.base.0 {
+            // It was released since, but what it replaced behind it stays replaced.
+            self.places.clear();
             return;
         }
         let place = Place {

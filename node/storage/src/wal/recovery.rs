@@ -140,6 +140,14 @@ fn end(wal: &mut Wal, last: usize, synced: u64) -> Result<(), WalError> {
         }
     }
     wal.disk.sync_directory(Path::new(DIRECTORY))?;
+    // A header of what is discarded here would come alive with a later body of the same content, and replace what was
+    // acknowledged since.
+    if let Some(segment) = wal.segments.back() {
+        let behind = segment.read_headers()?.into_iter().skip(segment.headers as usize);
+        if behind.flatten().next().is_some() {
+            segment.erase_behind()?;
+        }
+    }
     // What is found is read back from the disk, so it was written; whether synced is not known. Sync it before use.
     for segment in &wal.segments {
         segment.file.sync()?;

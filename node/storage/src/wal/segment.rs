@@ -68,6 +68,13 @@ impl Segment {
         Ok(())
     }
 
+    /// Makes every slot behind the last header empty. Not durable before the file's sync.
+    pub(super) fn erase_behind(&self) -> Result<(), WalError> {
+        let slots = (self.headers_max - self.headers) as usize;
+        self.file.write_at(&vec![0; slots * HEADER_BYTES], u64::from(self.headers) * HEADER_BYTES as u64)?;
+        Ok(())
+    }
+
     /// The bytes of a body, as long as the file has them.
     pub(super) fn body(&self, offset: u32, size_bytes: u32) -> Result<Vec<u8>, WalError> {
         let mut body = vec![0; size_bytes as usize];
