@@ -1,1 +1,19 @@
-//! The tokio and tonic shell around replicas.
+//! The tokio and tonic shell around replicas: configuration, driver threads, transport, services, health, metrics.
+//!
+//! Nothing here decides anything: what is correct about the store lies below, in `quorate-replica` and its parts.
+
+pub mod api_error;
+pub mod bootstrap;
+pub mod config;
+pub mod driver;
+pub mod health;
+pub mod http;
+pub mod listen;
+pub mod metrics;
+pub mod node;
+pub mod policy;
+pub mod ring;
+pub mod run;
+pub mod services;
+pub mod tls;
+pub mod transport;

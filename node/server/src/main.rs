@@ -1,0 +1,65 @@
+//! `quorate-node`: one member of a Quorate store.
+
+use std::process::ExitCode;
+
+use quorate_server::config::{Config, flags};
+use quorate_server::http::ETCD_VERSION;
+use quorate_server::run::{self, RunError};
+use tracing_subscriber::EnvFilter;
+
+/// The data directory is empty although the member has taken part: somebody must replace the member.
+const EXIT_DATA_LOST: u8 = 3;
+/// The start line is wrong.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let asks = |names: &[&str]| std::env::args().skip(1).any(|argument| names.contains(&argument.as_str()));
+    if asks(&["--help", "-help", "-h"]) {
+        print!("{}", flags::help());
+        return ExitCode::SUCCESS;
+    }
+    if asks(&["--version", "-version"]) {
+        // The second line is how etcd's tools find out what they may ask for.
+        println!("quorate-node {}\netcd Version: {ETCD_VERSION}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    match Config::from_process() {
+        Ok((config, ignored)) => start(config, &ignored),
+        Err(error) => {
+            eprintln!("quorate-node: {error}\nTry quorate-node --help.");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn start(config: Config, ignored: &[&str]) -> ExitCode {
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if config.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    for flag in ignored {
+        tracing::info!("--{flag} has no effect here");
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "no threads");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the member must end");
+            match error {
+                RunError::Bootstrap(quorate_server::bootstrap::BootstrapError::Lost { .. }) => {
+                    ExitCode::from(EXIT_DATA_LOST)
+                }
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What services see of the member: its identity, the newest published state, who leads, and a way to ask it things.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use quorate_api::etcdserverpb::ResponseHeader;
+use quorate_consensus::id::{Epoch, Index, MemberId};
+use quorate_consensus::membership::{Membership, Role};
+use quorate_consensus::protocol::Status;
+use quorate_replica::event::{GroupId, Request};
+use quorate_replica::output::{Answer, Failure};
+use quorate_state::command::{Command, CommandKind};
+use quorate_state::reader::Reader;
+use quorate_state::response::Response;
+use quorate_storage::backend::Backend;
+
+use crate::api_error::{self, ApiError};
+use crate::config::Config;
+use crate::driver::Message;
+use crate::ring::Ring;
+
+/// How long a request may take (etcd: 5 s and two election timeouts).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// More decided but not applied entries than this: new writes are refused (etcd `v3_server.go`).
+const APPLY_GAP_MAX: u64 = 5_000;
+
+/// Who leads, as this member knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The leader.
+    pub leader: Option<MemberId>,
+}
+
+/// The newest applied state.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Reads of it.
+    pub reader: Reader,
+    /// The last index inside.
+    pub applied: Index,
+}
+
+/// The driver's ends of what the node shows.
+#[derive(Debug)]
+pub struct Senders {
+    /// Applied state.
+    pub published: watch::Sender<Option<Published>>,
+    /// Leader.
+    pub leadership: watch::Sender<Leadership>,
+    /// Members.
+    pub membership: watch::Sender<Membership>,
+    /// The protocol's status.
+    pub status: watch::Sender<Option<Status>>,
+    /// This member was removed.
+    pub removed: watch::Sender<bool>,
+}
+
+/// One member, as services and transport see it.
+#[derive(Debug)]
+pub struct Node {
+    /// What it was told.
+    pub config: Config,
+    /// Its cluster.
+    pub cluster_id: u64,
+    /// Its id.
+    pub id: MemberId,
+    /// The group's engine, for its size.
+    pub backend: Arc<dyn Backend>,
+    /// Recent events for watches.
+    pub ring: Ring,
+    /// What it shows.
+    pub shows: Senders,
+    /// Becomes true when the process is to end.
+    pub stopping: watch::Sender<bool>,
+    driver: OnceLock<SyncSender<Message>>,
+    last_lease: AtomicU64,
+}
+
+impl Node {
+    /// A node whose driver is not started yet.
+    #[must_use]
+    pub fn new(config: Config, cluster_id: u64, id: MemberId, backend: Arc<dyn Backend>) -> Arc<Self> {
+        let shows = Senders {
+            published: watch::channel(None).0,
+            leadership: watch::channel(Leadership::default()).0,
+            membership: watch::channel(Membership::default()).0,
+            status: watch::channel(None).0,
+            removed: watch::channel(false).0,
+        };
+        let last_lease = AtomicU64::new(crate::driver::unix_nanoseconds() ^ id.0.rotate_left(20));
+        Arc::new(Self {
+            config,
+            cluster_id,
+            id,
+            backend,
+            ring: Ring::default(),
+            shows,
+            stopping: watch::channel(false).0,
+            driver: OnceLock::new(),
+            last_lease,
+        })
+    }
+
+    /// Connects the driver. Once.
+    pub fn connect(&self, driver: SyncSender<Message>) {
+        let _ = self.driver.set(driver);
+    }
+
+    /// Hands the driver something; `false` if its queue is full or it has ended.
+    pub fn tell(&self, message: Message) -> bool {
+        self.driver.get().is_some_and(|driver| driver.try_send(message).is_ok())
+    }
+
+    /// Asks the replica.
+    ///
+    /// # Errors
+    /// etcd's error for what went wrong.
+    pub async fn ask(&self, request: Request) -> Result<Answer, ApiError> {
+        self.ask_within(request, REQUEST_TIMEOUT).await
+    }
+
+    /// Asks the replica with a time of its own.
+    ///
+    /// # Errors
+    /// etcd's error for what went wrong.
+    pub async fn ask_within(&self, request: Request, timeout: Duration) -> Result<Answer, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let driver = self.driver.get().ok_or(api_error::STOPPED)?;
+        let message = Message::Request { group: GroupId::DEFAULT, request, timeout, reply };
+        driver.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => api_error::REQUEST_TOO_MANY_REQUESTS,
+            TrySendError::Disconnected(_) => api_error::STOPPED,
+        })?;
+        // The replica answers at the deadline at the latest; the driver's end drops the sender.
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::NoLeader)) if !self.has_leader() => Err(api_error::NO_LEADER),
+            Ok(Err(failure)) => Err(api_error::failure(failure)),
+            Err(_) => Err(api_error::STOPPED),
+        }
+    }
+
+    /// Has a command decided and applied.
+    ///
+    /// # Errors
+    /// etcd's status.
+    pub async fn command(&self, kind: CommandKind) -> Result<Response, tonic::Status> {
+        if self.apply_gap() > APPLY_GAP_MAX {
+            return Err(api_error::REQUEST_TOO_MANY_REQUESTS.into());
+        }
+        match self.ask(Request::Command(Command::new(kind))).await? {
+            Answer::Applied { response, .. } => response.map_err(api_error::refusal),
+            Answer::Readable(_) | Answer::Changed(_) | Answer::Transferred(_) | Answer::Lease { .. } => {
+                Err(tonic::Status::internal("quorate: an answer of another kind"))
+            }
+        }
+    }
+
+    fn apply_gap(&self) -> u64 {
+        let commit = self.shows.status.borrow().as_ref().map_or(0, |status| status.commit.0);
+        commit.saturating_sub(self.applied().0)
+    }
+
+    /// A reader that holds everything decided before this call (or, serializable, whatever is here).
+    ///
+    /// # Errors
+    /// etcd's error.
+    pub async fn reader(&self, serializable: bool) -> Result<Reader, ApiError> {
+        if serializable {
+            return self.local_reader().ok_or(api_error::STOPPED);
+        }
+        match self.ask(Request::Read).await? {
+            Answer::Readable(reader) => Ok(reader),
+            Answer::Applied { .. } | Answer::Changed(_) | Answer::Transferred(_) | Answer::Lease { .. } => {
+                Err(api_error::TIMEOUT)
+            }
+        }
+    }
+
+    /// The newest reader here.
+    #[must_use]
+    pub fn local_reader(&self) -> Option<Reader> {
+        self.shows.published.borrow().as_ref().map(|published| published.reader.clone())
+    }
+
+    /// The last applied index.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.shows.published.borrow().as_ref().map_or(Index(0), |published| published.applied)
+    }
+
+    /// The newest revision here.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.shows.published.borrow().as_ref().map_or(1, |published| published.reader.revision())
+    }
+
+    /// Whether a leader is known.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.shows.leadership.borrow().leader.is_some()
+    }
+
+    /// Whether this member is a learner.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.shows
+            .membership
+            .borrow()
+            .members
+            .get(&self.id)
+            .is_some_and(|member| member.role == Role::Learner)
+    }
+
+    /// The part of every reply.
+    #[must_use]
+    pub fn header(&self, revision: i64) -> Option<ResponseHeader> {
+        Some(ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.id.0,
+            revision,
+            raft_term: self.shows.leadership.borrow().epoch.0,
+        })
+    }
+
+    /// A lease id that nobody has, positive as etcd's are.
+    pub fn new_lease_id(&self) -> i64 {
+        let next = self.last_lease.fetch_add(1, Ordering::Relaxed) & i64::MAX.unsigned_abs();
+        i64::try_from(next).unwrap_or(1).max(1)
+    }
+
+    /// Whether writes that grow the store are refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.config.quota_bytes > 0 && self.backend.size_bytes().0 > self.config.quota_bytes
+    }
+}
+
+/// Ends when the process is to end. (Unlike the channel's own waiting, its future may move between threads.)
+pub async fn ended(stopping: &mut watch::Receiver<bool>) {
+    // The sender lives in the node, which outlives every task; were it gone, ending is right too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}

@@ -1,0 +1,105 @@
+//! Between members: one stream of messages in each direction, and streams of snapshots.
+//!
+//! Messages may be lost; nothing is sent twice. A slow or absent peer costs a bounded queue: at its limit the newest
+//! messages are dropped, since protocols send anew what was not acknowledged.
+
+pub mod dial;
+mod sender;
+pub mod service;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use quorate_api::peer::GroupMessage;
+use quorate_consensus::id::MemberId;
+use quorate_consensus::membership::Membership;
+use quorate_replica::event::Event;
+
+use crate::driver::{Message, Outgoing};
+use crate::metrics::METRICS;
+use crate::node::Node;
+use crate::tls::Tls;
+
+/// Messages waiting for one peer, at most.
+const PEER_QUEUE_MAX: usize = 4_096;
+/// The largest frame between members: a batch may hold one entry of the largest request's size, and more.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// What this version understands.
+pub const FEATURE_LEVEL: u32 = 1;
+
+struct Peer {
+    urls: Vec<String>,
+    queue: mpsc::Sender<GroupMessage>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Takes what the driver sends to the peers of the membership in force. Ends with the driver.
+pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Receiver<Outgoing>) {
+    let mut membership = node.shows.membership.subscribe();
+    let mut peers: BTreeMap<MemberId, Peer> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            changed = membership.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let present = membership.borrow_and_update().clone();
+                follow(&node, tls.as_ref(), &mut peers, &present);
+            }
+            next = outgoing.recv() => match next {
+                None => return,
+                Some(Outgoing::Message { group, to, payload }) => {
+                    let message = GroupMessage { group_id: group.0, payload };
+                    let sent = peers.get(&to).is_some_and(|peer| peer.queue.try_send(message).is_ok());
+                    if !sent {
+                        METRICS.peer_send_failures.with_label_values(&[&format!("{:x}", to.0)]).inc();
+                    }
+                }
+                Some(Outgoing::Snapshot { group, to, snapshot }) => {
+                    let urls = peers.get(&to).map(|peer| peer.urls.clone()).unwrap_or_default();
+                    let (node, tls) = (Arc::clone(&node), tls.clone());
+                    tokio::spawn(async move {
+                        let (index, sent) = (snapshot.index.0, snapshot::send(&node, tls, &urls, group, to, *snapshot).await);
+                        match &sent {
+                            Ok(bytes) => tracing::info!(to = to.0, index, bytes, "sent a snapshot"),
+                            Err(error) => tracing::warn!(to = to.0, index, error, "a snapshot was not taken"),
+                        }
+                        node.tell(Message::Event(group, Event::SnapshotSent { to, ok: sent.is_ok() }));
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn follow(
+    node: &Arc<Node>,
+    tls: Option<&Arc<Tls>>,
+    peers: &mut BTreeMap<MemberId, Peer>,
+    present: &Membership,
+) {
+    let wanted: BTreeMap<MemberId, Vec<String>> = present
+        .receivers()
+        .into_iter()
+        .filter(|&id| id != node.id)
+        .filter_map(|id| Some((id, present.member(id)?.peer_urls.clone())))
+        .collect();
+    peers.retain(|id, peer| wanted.get(id) == Some(&peer.urls));
+    for (id, urls) in wanted {
+        peers.entry(id).or_insert_with(|| {
+            let (queue, messages) = mpsc::channel(PEER_QUEUE_MAX);
+            let task = tokio::spawn(sender::run(Arc::clone(node), tls.cloned(), id, urls.clone(), messages));
+            Peer { urls, queue, task }
+        });
+    }
+}
