@@ -127,7 +127,6 @@ async fn leader(members: &[Member], but: Option<usize>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "known bug, see README: passed once, failed once with a restarted member that served no linearizable read in 60 s"]
 async fn acknowledged_writes_survive_killed_and_stopped_leaders() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut members = members(folder.path(), 3);

@@ -46,6 +46,8 @@ impl Drop for Peer {
 /// Takes what the driver sends to the peers of the membership in force. Ends with the driver.
 pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Receiver<Outgoing>) {
     let mut membership = node.shows.membership.subscribe();
+    // The driver may have told it before this task began to look.
+    membership.mark_changed();
     let mut peers: BTreeMap<MemberId, Peer> = BTreeMap::new();
     loop {
         tokio::select! {
@@ -101,5 +103,40 @@ fn follow(
             let task = tokio::spawn(sender::run(Arc::clone(node), tls.cloned(), id, urls.clone(), messages));
             Peer { urls, queue, task }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::flags::Values;
+    use quorate_consensus::membership::{Member, Role};
+    use quorate_storage::backend::memory::MemoryBackend;
+
+    #[tokio::test]
+    async fn members_known_before_it_starts_are_dialled() {
+        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", peer.local_addr().expect("an address"));
+        let values = Values::read(std::iter::empty(), |_| None).expect("the defaults");
+        let config = Config::from_values(&values).expect("the defaults");
+        let node = Node::new(config, 1, MemberId(1), Arc::new(MemoryBackend::default()));
+        let member = |id| Member {
+            id,
+            name: String::new(),
+            peer_urls: vec![url.clone()],
+            client_urls: Vec::new(),
+            role: Role::Voter,
+            zone: String::new(),
+            leader_priority: 0,
+        };
+        let members = [MemberId(1), MemberId(2)].map(|id| (id, member(id)));
+        let membership = Membership { members: members.into(), ..Membership::default() };
+        node.shows.membership.send_replace(membership);
+        let (_outgoing, messages) = mpsc::channel(1);
+        let run = tokio::spawn(run(Arc::clone(&node), None, messages));
+        let dialled = tokio::time::timeout(std::time::Duration::from_secs(60), peer.accept()).await;
+        assert!(dialled.is_ok(), "nobody dialled the peer");
+        run.abort();
     }
 }
