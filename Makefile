@@ -1,12 +1,35 @@
 # Quorate: `make help` lists the commands.
 CARGO ?= cargo
+LAB = $(CARGO) run --quiet --locked -p quorate-e2e --bin quorate-lab --
+CRD = storeclusters.quorate.io.yaml
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-fix: ## format
+up: ## Kubernetes, the operator and a StoreCluster on this machine (root; or KUBECONFIG and QUORATE_REGISTRY)
+	@$(LAB) up
+
+down: ## remove everything that `make up` made
+	@$(LAB) down
+
+kubernetes-up: ## the embedded Kubernetes alone
+	@$(LAB) kubernetes-up
+
+kubernetes-down: ## end it
+	@$(LAB) kubernetes-down
+
+images: ## OCI archives of node and operator in target/images
+	@$(LAB) images
+
+build: ## the release binaries in target/release
+	$(CARGO) build --release --locked -p quorate-server -p quorate-cli -p quorate-operator
+
+fix: ## format, and generate what is generated
 	$(CARGO) fmt --all
+	$(CARGO) run --quiet -p quorate-operator --bin crdgen > crds/$(CRD).new
+	mv crds/$(CRD).new crds/$(CRD)
+	cp crds/$(CRD) charts/quorate-operator/crds/$(CRD)
 
 verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 	$(CARGO) fmt --all --check
@@ -19,4 +42,4 @@ sim: ## simulate for MINUTES and print what was checked
 
 test: verify ## every test
 
-.PHONY: help fix verify sim test
+.PHONY: help up down kubernetes-up kubernetes-down images build fix verify sim test

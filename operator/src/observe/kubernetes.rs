@@ -1,0 +1,109 @@
+//! What the API server says. Always asked anew: membership decisions on a cache would be decisions on the past.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::names::{NO_ZONE, NODE_ZONE_LABEL, Names, VOLUME, ZONE_LABEL};
+use crate::plan::PodFacts;
+
+/// `quorate-node`'s exit code when its data is lost.
+const DATA_LOST: i32 = 3;
+/// Zones that a cluster chooses by itself, at most: more members than this there are not.
+const ZONES_MAX: usize = 9;
+
+/// Pods, claims and StatefulSets of one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Pods by name.
+    pub pods: BTreeMap<String, PodFacts>,
+    /// Names of pods that have a claim.
+    pub claims: BTreeSet<String>,
+    /// Replicas by zone.
+    pub replicas: BTreeMap<String, u32>,
+}
+
+/// Looks.
+///
+/// # Errors
+/// The API server's.
+pub async fn look(client: &Client, names: &Names) -> Result<Seen, kube::Error> {
+    let parameters = ListParams::default().labels(&names.selector());
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &names.namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &names.namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
+    let (sets, pods, claims) =
+        tokio::try_join!(sets.list(&parameters), pods.list(&parameters), claims.list(&parameters))?;
+    let mut seen = Seen::default();
+    let mut revisions = BTreeMap::new();
+    for set in &sets.items {
+        let zone =
+            set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref()?.get(ZONE_LABEL).cloned());
+        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        if let Some(zone) = zone {
+            seen.replicas.insert(zone.clone(), u32::try_from(replicas).unwrap_or(0));
+            let status = set.status.as_ref();
+            let current = status.filter(|status| status.observed_generation >= set.metadata.generation);
+            revisions.insert(zone, current.and_then(|status| status.update_revision.clone()));
+        }
+    }
+    for pod in &pods.items {
+        let revision = pod.labels().get(ZONE_LABEL).and_then(|zone| revisions.get(zone)).cloned().flatten();
+        seen.pods.insert(pod.name_any(), pod_facts(pod, revision.as_deref()));
+    }
+    let prefix = format!("{VOLUME}-");
+    seen.claims = claims
+        .items
+        .iter()
+        .filter_map(|claim| claim.name_any().strip_prefix(&prefix).map(str::to_owned))
+        .collect();
+    Ok(seen)
+}
+
+fn pod_facts(pod: &Pod, revision: Option<&str>) -> PodFacts {
+    let status = pod.status.as_ref();
+    let ready = status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    });
+    let container = status.and_then(|status| status.container_statuses.as_ref()?.first());
+    let data_lost = container.is_some_and(|container| {
+        let runs = container.state.as_ref().is_some_and(|state| state.running.is_some());
+        let ended = [&container.state, &container.last_state];
+        let mut ends = ended.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
+        !runs && ends.next().is_some_and(|end| end.exit_code == DATA_LOST)
+    });
+    let own = pod.labels().get("controller-revision-hash");
+    PodFacts {
+        ready,
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        data_lost,
+        outdated: own.zip(revision).is_some_and(|(own, newest)| own != newest),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+    }
+}
+
+/// The zones of the nodes that take pods; one without a name if no node has a label.
+///
+/// # Errors
+/// The API server's.
+pub async fn zones(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = nodes.list(&ListParams::default()).await?;
+    let takes_pods = |node: &&Node| {
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+        !taints.is_some_and(|taints| taints.iter().any(|taint| taint.effect == "NoSchedule"))
+    };
+    let named: BTreeSet<String> = nodes
+        .items
+        .iter()
+        .filter(takes_pods)
+        .filter_map(|node| node.labels().get(NODE_ZONE_LABEL).cloned())
+        .collect();
+    if named.is_empty() {
+        return Ok(vec![NO_ZONE.to_owned()]);
+    }
+    Ok(named.into_iter().take(ZONES_MAX).collect())
+}

@@ -1,0 +1,397 @@
+//! From facts to the next steps. Pure: the same facts give the same plan, so a plan cut short is taken up again.
+//!
+//! Order of care: first what makes the cluster whole (finish a learner, replace a lost member), then growth, then shrinking,
+//! then clearing up. At most one step changes the membership or takes a member down, and none does without a quorum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crd::Phase;
+use crate::placement::Place;
+
+/// A learner may be this many entries behind when it is promoted: it has nearly everything, and what is missing arrives
+/// in one append.
+pub const PROMOTE_LAG_MAX: u64 = 500;
+
+/// What is known of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its container is ready.
+    pub ready: bool,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// Its process ended saying that its data is lost, and does not run now.
+    pub data_lost: bool,
+    /// It was made from an older template.
+    pub outdated: bool,
+    /// Its Kubernetes node.
+    pub node: Option<String>,
+}
+
+/// What is known of one member of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberFacts {
+    /// Its id.
+    pub id: u64,
+    /// Its pod, by its peer URL.
+    pub pod: String,
+    /// It has told the cluster its client URLs.
+    pub started: bool,
+    /// It does not vote.
+    pub learner: bool,
+    /// It answered just now, knows the leader and has no error.
+    pub healthy: bool,
+    /// Its last applied index.
+    pub applied: u64,
+    /// Its size.
+    pub size_bytes: i64,
+}
+
+/// What the members say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The leader, confirmed by a quorum just now.
+    pub leader: Option<u64>,
+    /// The members.
+    pub members: Vec<MemberFacts>,
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The founders as they were written down first.
+    pub founders: Vec<Place>,
+    /// The bootstrap is over; for ever.
+    pub bootstrapped: bool,
+    /// Where members should be, the last one goes first.
+    pub wanted: Vec<Place>,
+    /// Places of all members there are, wanted or not.
+    pub places: BTreeMap<String, Place>,
+    /// Pods by name.
+    pub pods: BTreeMap<String, PodFacts>,
+    /// Pods that have a volume claim.
+    pub claims: BTreeSet<String>,
+    /// Replicas of the StatefulSets there are, by zone.
+    pub replicas: BTreeMap<String, u32>,
+    /// What the members say; `None` if none answered.
+    pub store: Option<StoreFacts>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write down that the bootstrap is over.
+    RecordBootstrap {
+        /// The cluster's id.
+        cluster_id: u64,
+    },
+    /// Add a learner.
+    AddLearner {
+        /// For this pod.
+        pod: String,
+        /// Instead of this member, which lost its data in the same pod.
+        replaces: Option<u64>,
+    },
+    /// Let a learner vote.
+    Promote {
+        /// Its id.
+        id: u64,
+        /// Its pod.
+        pod: String,
+    },
+    /// Hand leadership over.
+    MoveLeader {
+        /// From this pod.
+        from: String,
+        /// To this member.
+        to: u64,
+    },
+    /// Take a member out.
+    RemoveMember {
+        /// Its id.
+        id: u64,
+        /// Its pod.
+        pod: String,
+    },
+    /// Delete the volume claim of a pod that has no member.
+    DeleteClaim {
+        /// The pod.
+        pod: String,
+    },
+    /// Delete a pod so that it comes back from the new template.
+    RestartPod {
+        /// The pod.
+        pod: String,
+    },
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RecordBootstrap { cluster_id } => {
+                write!(f, "record that cluster {cluster_id:x} is bootstrapped")
+            }
+            Self::AddLearner { pod, replaces: None } => write!(f, "add {pod} as a learner"),
+            Self::AddLearner { pod, replaces: Some(id) } => {
+                write!(f, "replace member {id:x}, whose data is lost, by a new member in {pod}")
+            }
+            Self::Promote { id, pod } => write!(f, "promote {pod} ({id:x}) to voter"),
+            Self::MoveLeader { from, to } => write!(f, "move leadership from {from} to {to:x}"),
+            Self::RemoveMember { id, pod } => write!(f, "remove {pod} ({id:x}) from the store"),
+            Self::DeleteClaim { pod } => write!(f, "delete the volume claim of {pod}"),
+            Self::RestartPod { pod } => write!(f, "restart {pod} with the new settings"),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Next, at most one.
+    pub step: Option<Step>,
+    /// Why nothing else is done yet.
+    pub waiting_for: Option<String>,
+    /// Replicas that each zone's StatefulSet should have.
+    pub replicas: BTreeMap<String, u32>,
+    /// Where the cluster stands.
+    pub phase: Phase,
+}
+
+/// A majority.
+#[must_use]
+pub fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+fn replicas<'a>(places: impl Iterator<Item = &'a Place>) -> BTreeMap<String, u32> {
+    let mut replicas = BTreeMap::new();
+    for place in places {
+        let count: &mut u32 = replicas.entry(place.zone.clone()).or_default();
+        *count = (*count).max(place.ordinal + 1);
+    }
+    replicas
+}
+
+/// Plans.
+#[must_use]
+pub fn plan(facts: &Facts) -> Plan {
+    if !facts.bootstrapped {
+        return bootstrap(facts);
+    }
+    match &facts.store {
+        Some(store) if store.leader.is_some() => maintain(facts, store),
+        Some(_) | None => Plan {
+            waiting_for: Some(why_unavailable(facts)),
+            // Nothing grows or shrinks while nobody confirms the membership; zones that lost their set get it back.
+            replicas: kept_replicas(facts),
+            phase: Phase::Unavailable,
+            step: None,
+        },
+    }
+}
+
+fn kept_replicas(facts: &Facts) -> BTreeMap<String, u32> {
+    let mut kept = replicas(facts.wanted.iter().filter(|place| facts.claims.contains(&place.pod)));
+    for (zone, count) in &facts.replicas {
+        let most: &mut u32 = kept.entry(zone.clone()).or_default();
+        *most = (*most).max(*count);
+    }
+    kept
+}
+
+fn why_unavailable(facts: &Facts) -> String {
+    let ready = facts.pods.values().filter(|pod| pod.ready).count();
+    format!(
+        "a quorum of members: {ready} of {} pods are ready; see `kubectl describe pod` of the others",
+        facts.pods.len()
+    )
+}
+
+fn bootstrap(facts: &Facts) -> Plan {
+    let mut plan =
+        Plan { replicas: replicas(facts.founders.iter()), phase: Phase::Bootstrapping, ..Plan::default() };
+    let started = |place: &&Place| {
+        let is_it = |member: &&MemberFacts| member.pod == place.pod && member.started;
+        facts.store.as_ref().is_some_and(|store| store.members.iter().find(is_it).is_some())
+    };
+    let there = facts.founders.iter().filter(started).count();
+    match &facts.store {
+        Some(store) if store.leader.is_some() && there == facts.founders.len() => {
+            plan.step = Some(Step::RecordBootstrap { cluster_id: store.cluster_id });
+        }
+        Some(_) | None => {
+            plan.waiting_for =
+                Some(format!("{there} of {} founding members have started", facts.founders.len()));
+        }
+    }
+    plan
+}
+
+/// What a maintenance plan looks at.
+struct View<'a> {
+    facts: &'a Facts,
+    store: &'a StoreFacts,
+    leader: u64,
+    voters: Vec<&'a MemberFacts>,
+    healthy: usize,
+}
+
+impl<'a> View<'a> {
+    fn new(facts: &'a Facts, store: &'a StoreFacts) -> Self {
+        let voters: Vec<&MemberFacts> = store.members.iter().filter(|member| !member.learner).collect();
+        let healthy = voters.iter().filter(|member| member.healthy).count();
+        Self { facts, store, leader: store.leader.unwrap_or(0), voters, healthy }
+    }
+
+    fn is_wanted(&self, pod: &str) -> bool {
+        self.facts.wanted.iter().any(|place| place.pod == pod)
+    }
+
+    fn applied_max(&self) -> u64 {
+        self.store.members.iter().map(|member| member.applied).max().unwrap_or(0)
+    }
+
+    /// Healthy voters that would be left without this one are still a quorum of the rest.
+    fn can_spare(&self, id: u64) -> bool {
+        let left = self.voters.iter().filter(|member| member.id != id && member.healthy).count();
+        left >= quorum(self.voters.len().saturating_sub(1).max(1))
+    }
+
+    /// The best one to lead instead of `id`.
+    fn successor(&self, id: u64) -> Option<u64> {
+        let candidates = self.voters.iter().filter(|member| member.id != id && member.healthy);
+        candidates.max_by_key(|member| (self.is_wanted(&member.pod), member.applied)).map(|member| member.id)
+    }
+}
+
+/// A step, or a reason to wait, or neither.
+type Thought = Option<Result<Step, String>>;
+
+fn maintain(facts: &Facts, store: &StoreFacts) -> Plan {
+    let view = View::new(facts, store);
+    let thoughts: [fn(&View<'_>) -> Thought; 6] =
+        [finish_learner, replace_lost, grow, shrink, clear_claims, restart];
+    let thought = thoughts.iter().find_map(|thought| thought(&view));
+    let present = store.members.iter().filter_map(|member| facts.places.get(&member.pod));
+    let whole = view.healthy == view.voters.len() && view.voters.len() == facts.wanted.len();
+    let phase = match (&thought, whole) {
+        (None, true) => Phase::Ready,
+        (None, false) => Phase::Degraded,
+        (Some(_), _) if view.healthy < view.voters.len() => Phase::Degraded,
+        (Some(_), _) => Phase::Changing,
+    };
+    let (step, waiting_for) = match thought {
+        None if whole => (None, None),
+        None => (None, Some(unhealthy(&view))),
+        Some(Ok(step)) => (Some(step), None),
+        Some(Err(why)) => (None, Some(why)),
+    };
+    Plan { step, waiting_for, replicas: replicas(present), phase }
+}
+
+fn unhealthy(view: &View<'_>) -> String {
+    let ill: Vec<&str> =
+        view.voters.iter().filter(|member| !member.healthy).map(|member| member.pod.as_str()).collect();
+    format!("{} to answer", ill.join(", "))
+}
+
+/// A learner that was added becomes a voter, or leaves if it is not wanted any more.
+fn finish_learner(view: &View<'_>) -> Thought {
+    let learner = view.store.members.iter().find(|member| member.learner)?;
+    let (id, pod) = (learner.id, learner.pod.clone());
+    if !view.is_wanted(&pod) {
+        return Some(Ok(Step::RemoveMember { id, pod }));
+    }
+    let behind = view.applied_max().saturating_sub(learner.applied);
+    Some(match (learner.started, learner.healthy) {
+        // Its pod was made before it was added, and ended for want of its data: a new start joins.
+        (false, _) if view.facts.pods.get(&pod).is_some_and(|pod| pod.data_lost && !pod.deleting) => {
+            Ok(Step::RestartPod { pod })
+        }
+        (false, _) => Err(format!("{pod} to start and join as a learner")),
+        (true, false) => Err(format!("learner {pod} to answer")),
+        (true, true) if behind > PROMOTE_LAG_MAX => {
+            Err(format!("learner {pod} to catch up: {behind} entries behind"))
+        }
+        (true, true) => Ok(Step::Promote { id, pod }),
+    })
+}
+
+/// A pod whose process says that its data is gone gets a new member; the old one leaves when that votes.
+fn replace_lost(view: &View<'_>) -> Thought {
+    let lost = view.voters.iter().find(|member| {
+        !member.healthy && view.facts.pods.get(&member.pod).is_some_and(|pod| pod.data_lost && !pod.deleting)
+    })?;
+    if !view.is_wanted(&lost.pod) {
+        return None;
+    }
+    if view.healthy < quorum(view.voters.len()) {
+        return Some(Err(format!("a quorum, to replace {} whose data is lost", lost.pod)));
+    }
+    Some(Ok(Step::AddLearner { pod: lost.pod.clone(), replaces: Some(lost.id) }))
+}
+
+fn grow(view: &View<'_>) -> Thought {
+    let has_member = |place: &&Place| view.store.members.iter().any(|member| member.pod == place.pod);
+    let missing = view.facts.wanted.iter().find(|place| !has_member(place))?;
+    if view.healthy < view.voters.len() {
+        return Some(Err(format!("{}, before {} is added", unhealthy(view), missing.pod)));
+    }
+    let pod = missing.pod.clone();
+    if view.facts.pods.contains_key(&pod) {
+        return Some(Err(format!("the former pod {pod} to be gone")));
+    }
+    if view.facts.claims.contains(&pod) {
+        // What a former member of this place left is not this cluster's state any more.
+        return Some(Ok(Step::DeleteClaim { pod }));
+    }
+    Some(Ok(Step::AddLearner { pod, replaces: None }))
+}
+
+fn shrink(view: &View<'_>) -> Thought {
+    let leaver = view.voters.iter().filter(|member| !view.is_wanted(&member.pod)).max_by_key(|member| {
+        // The ill first; then from the end of the list.
+        (!member.healthy, view.facts.places.get(&member.pod).map(|place| (place.ordinal, place.zone.clone())))
+    })?;
+    if !view.can_spare(leaver.id) {
+        return Some(Err(format!("{}, before {} is removed", unhealthy(view), leaver.pod)));
+    }
+    let (id, pod) = (leaver.id, leaver.pod.clone());
+    if id == view.leader {
+        let to = view.successor(id)?;
+        return Some(Ok(Step::MoveLeader { from: pod, to }));
+    }
+    Some(Ok(Step::RemoveMember { id, pod }))
+}
+
+fn clear_claims(view: &View<'_>) -> Thought {
+    let has_member = |pod: &String| view.store.members.iter().any(|member| member.pod == *pod);
+    let left = view.facts.claims.iter().find(|pod| !has_member(pod) && !view.is_wanted(pod))?;
+    if view.facts.pods.contains_key(left) {
+        return Some(Err(format!("pod {left} to end")));
+    }
+    Some(Ok(Step::DeleteClaim { pod: left.clone() }))
+}
+
+/// New settings reach one member at a time, the leader last.
+fn restart(view: &View<'_>) -> Thought {
+    let outdated = |member: &&&MemberFacts| view.facts.pods.get(&member.pod).is_some_and(|pod| pod.outdated);
+    let next =
+        view.voters.iter().filter(outdated).min_by_key(|member| (member.id == view.leader, &member.pod))?;
+    let ill_others = view.voters.iter().any(|member| member.id != next.id && !member.healthy);
+    let unready = view.facts.pods.iter().any(|(pod, facts)| *pod != next.pod && !facts.ready);
+    if ill_others || unready {
+        return Some(Err(format!("all members to be well, before {} restarts", next.pod)));
+    }
+    if next.id == view.leader
+        && let Some(to) = view.successor(next.id)
+    {
+        return Some(Ok(Step::MoveLeader { from: next.pod.clone(), to }));
+    }
+    Some(Ok(Step::RestartPod { pod: next.pod.clone() }))
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+use super::*;
+use crate::names::Names;
+use crate::placement::places;
+
+fn zones() -> Vec<String> {
+    ["a", "b", "c"].map(str::to_owned).to_vec()
+}
+
+fn names() -> Names {
+    Names { cluster: "x".into(), namespace: "n".into() }
+}
+
+/// A cluster that is well, with `count` voters; the first one leads.
+fn well(count: u32, wanted: u32) -> Facts {
+    let names = names();
+    let there = places(&names, &zones(), count);
+    let members: Vec<MemberFacts> = there
+        .iter()
+        .zip(1..)
+        .map(|(place, id)| MemberFacts {
+            id,
+            pod: place.pod.clone(),
+            started: true,
+            healthy: true,
+            applied: 1_000,
+            ..MemberFacts::default()
+        })
+        .collect();
+    let ready = PodFacts { ready: true, ..PodFacts::default() };
+    Facts {
+        founders: there.clone(),
+        bootstrapped: true,
+        wanted: places(&names, &zones(), wanted),
+        places: places(&names, &zones(), 9).into_iter().map(|place| (place.pod.clone(), place)).collect(),
+        pods: there.iter().map(|place| (place.pod.clone(), ready.clone())).collect(),
+        claims: there.iter().map(|place| place.pod.clone()).collect(),
+        replicas: replicas(there.iter()),
+        store: Some(StoreFacts { cluster_id: 7, leader: Some(1), members }),
+    }
+}
+
+fn members(facts: &mut Facts) -> &mut Vec<MemberFacts> {
+    &mut facts.store.as_mut().unwrap().members
+}
+
+/// Does what a step says, as Kubernetes and the store would.
+fn perform(facts: &mut Facts, step: &Step) {
+    let next = members(facts).iter().map(|member| member.id).max().unwrap_or(0) + 1;
+    match step {
+        Step::RecordBootstrap { .. } => facts.bootstrapped = true,
+        Step::AddLearner { pod, .. } => {
+            let learner = MemberFacts { id: next, pod: pod.clone(), learner: true, ..MemberFacts::default() };
+            members(facts).push(learner);
+        }
+        Step::Promote { id, pod } => {
+            members(facts).retain(|member| member.pod != *pod || member.id == *id);
+            members(facts).iter_mut().find(|member| member.id == *id).unwrap().learner = false;
+        }
+        Step::MoveLeader { to, .. } => facts.store.as_mut().unwrap().leader = Some(*to),
+        Step::RemoveMember { id, .. } => members(facts).retain(|member| member.id != *id),
+        Step::DeleteClaim { pod } => {
+            facts.claims.remove(pod);
+        }
+        Step::RestartPod { pod } => {
+            facts.pods.insert(pod.clone(), PodFacts { ready: true, ..PodFacts::default() });
+        }
+    }
+}
+
+/// Brings pods and claims in line with the plan's replicas, as StatefulSets do.
+fn settle(facts: &mut Facts, plan: &Plan) {
+    facts.replicas = plan.replicas.clone();
+    let names = names();
+    let pods: BTreeSet<String> = plan
+        .replicas
+        .iter()
+        .flat_map(|(zone, count)| (0..*count).map(|ordinal| names.pod(zone, ordinal)).collect::<Vec<_>>())
+        .collect();
+    facts.pods.retain(|pod, _| pods.contains(pod));
+    for pod in pods {
+        facts.claims.insert(pod.clone());
+        facts.pods.entry(pod).or_insert_with(|| PodFacts { ready: true, ..PodFacts::default() });
+    }
+    let running: Vec<String> =
+        facts.pods.iter().filter(|(_, pod)| !pod.data_lost).map(|(name, _)| name.clone()).collect();
+    let leader = facts.store.as_ref().unwrap().leader;
+    for member in members(facts) {
+        if running.contains(&member.pod) && (member.learner || !member.started || Some(member.id) == leader) {
+            (member.started, member.healthy, member.applied) = (true, true, 1_000);
+        }
+    }
+}
+
+/// Follows plans to the end; every state on the way keeps a quorum and at most one learner.
+fn follow(facts: &mut Facts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for _ in 0..60 {
+        let now = plan(facts);
+        assert_eq!(now, plan(facts), "plans are pure");
+        settle(facts, &now);
+        let Some(step) = now.step else {
+            if now.waiting_for.is_none() {
+                return steps;
+            }
+            continue;
+        };
+        perform(facts, &step);
+        steps.push(step);
+        let view = facts.store.as_ref().unwrap();
+        let voters: Vec<_> = view.members.iter().filter(|member| !member.learner).collect();
+        let healthy = voters.iter().filter(|member| member.healthy).count();
+        assert!(healthy >= quorum(voters.len()), "no quorum after {steps:?}");
+        assert!(view.members.len() - voters.len() <= 1, "two learners after {steps:?}");
+    }
+    panic!("no end: {:?} {steps:?}", plan(facts));
+}
+
+#[test]
+fn a_well_cluster_needs_nothing() {
+    let plan = plan(&well(3, 3));
+    assert_eq!((plan.step, plan.waiting_for, plan.phase), (None, None, Phase::Ready));
+}
+
+#[test]
+fn the_bootstrap_ends_when_every_founder_has_started() {
+    let mut facts = well(3, 3);
+    facts.bootstrapped = false;
+    members(&mut facts)[2].started = false;
+    assert_eq!(plan(&facts).step, None);
+    assert_eq!(plan(&facts).waiting_for.as_deref(), Some("2 of 3 founding members have started"));
+    members(&mut facts)[2].started = true;
+    assert_eq!(plan(&facts).step, Some(Step::RecordBootstrap { cluster_id: 7 }));
+    // A change of the wish before the end changes nothing of the beginning.
+    facts.wanted = places(&names(), &zones(), 5);
+    assert_eq!(plan(&facts).replicas, replicas(facts.founders.iter()));
+}
+
+#[test]
+fn it_grows_and_shrinks_one_member_at_a_time() {
+    for (from, to) in [(1, 3), (3, 5), (5, 3), (3, 1), (1, 9), (9, 1)] {
+        let mut facts = well(from, to);
+        let steps = follow(&mut facts);
+        let there: BTreeSet<&str> =
+            facts.store.as_ref().unwrap().members.iter().map(|member| member.pod.as_str()).collect();
+        let wanted: BTreeSet<&str> = facts.wanted.iter().map(|place| place.pod.as_str()).collect();
+        assert_eq!(there, wanted, "{from} to {to}: {steps:?}");
+        assert_eq!(facts.claims.len(), usize::try_from(to).unwrap());
+        assert_eq!(plan(&facts).phase, Phase::Ready);
+    }
+}
+
+#[test]
+fn a_leader_hands_over_before_it_is_removed() {
+    let mut facts = well(3, 1);
+    facts.store.as_mut().unwrap().leader = Some(3);
+    assert_eq!(plan(&facts).step, Some(Step::MoveLeader { from: "x-c-0".into(), to: 1 }));
+}
+
+#[test]
+fn a_lost_disk_is_replaced_in_place() {
+    let mut facts = well(3, 3);
+    members(&mut facts)[1].healthy = false;
+    facts.pods.insert("x-b-0".into(), PodFacts { data_lost: true, ..PodFacts::default() });
+    let steps = follow(&mut facts);
+    assert_eq!(
+        steps,
+        [
+            Step::AddLearner { pod: "x-b-0".into(), replaces: Some(2) },
+            Step::RestartPod { pod: "x-b-0".into() },
+            Step::Promote { id: 4, pod: "x-b-0".into() },
+        ]
+    );
+    assert_eq!(members(&mut facts).iter().map(|member| member.id).collect::<Vec<_>>(), [1, 3, 4]);
+}
+
+#[test]
+fn without_a_quorum_nothing_is_touched() {
+    let mut facts = well(3, 5);
+    facts.store.as_mut().unwrap().leader = None;
+    let plan = plan(&facts);
+    assert_eq!((plan.step, plan.phase), (None, Phase::Unavailable));
+    assert_eq!(plan.replicas, facts.replicas);
+    assert!(plan.waiting_for.unwrap().contains("quorum"));
+}
+
+#[test]
+fn nobody_is_added_or_removed_while_a_member_is_ill() {
+    for wanted in [5, 1] {
+        let mut facts = well(3, wanted);
+        members(&mut facts)[0].healthy = false;
+        facts.store.as_mut().unwrap().leader = Some(2);
+        let plan = plan(&facts);
+        assert!(plan.step.is_none() || wanted == 1, "{plan:?}");
+        assert_eq!(plan.phase, Phase::Degraded);
+    }
+}
+
+#[test]
+fn new_settings_reach_the_leader_last() {
+    let mut facts = well(3, 3);
+    for pod in facts.pods.values_mut() {
+        pod.outdated = true;
+    }
+    let steps = follow(&mut facts);
+    assert_eq!(steps.len(), 4, "{steps:?}");
+    assert!(matches!(steps[2], Step::MoveLeader { .. }));
+    assert_eq!(steps[3], Step::RestartPod { pod: "x-a-0".into() });
+}
+
+#[test]
+fn a_new_wish_in_the_middle_is_taken_up() {
+    let mut facts = well(3, 5);
+    let first = plan(&facts).step.unwrap();
+    perform(&mut facts, &first);
+    facts.wanted = places(&names(), &zones(), 3);
+    let steps = follow(&mut facts);
+    assert!(matches!(steps[0], Step::RemoveMember { id: 4, .. }), "{steps:?}");
+    assert_eq!(members(&mut facts).len(), 3);
+}

@@ -1,0 +1,147 @@
+//! From facts and plan to the status. It stays true when no member answers: then it says so.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::crd::{MemberStatus, Phase, StoreCluster, StoreClusterStatus};
+use crate::names::Names;
+use crate::plan::{Facts, MemberFacts, Plan, quorum};
+
+/// A member's last contact is written again after this time: a status that changes with every look would wake everybody
+/// who watches it.
+const CONTACT_RENEWAL_S: i64 = 60;
+
+/// The status at `now`.
+#[must_use]
+pub fn status(
+    cluster: &StoreCluster,
+    names: &Names,
+    cluster_id: Option<u64>,
+    facts: &Facts,
+    plan: &Plan,
+    now: Timestamp,
+) -> StoreClusterStatus {
+    let before = cluster.status.clone().unwrap_or_default();
+    let members = members(facts, &before, now);
+    let voters = facts.store.iter().flat_map(|store| &store.members).filter(|member| !member.learner);
+    let ready = voters.filter(|member| member.healthy).count();
+    let leader = members.iter().find(|member| member.leader).map(|member| member.name.clone());
+    let generation = cluster.metadata.generation.unwrap_or(0);
+    StoreClusterStatus {
+        observed_generation: generation,
+        phase: plan.phase,
+        cluster_id: cluster_id.map(|id| format!("{id:x}")),
+        replicas: i32::try_from(members.len()).unwrap_or(i32::MAX),
+        ready_members: i32::try_from(ready).unwrap_or(i32::MAX),
+        leader,
+        selector: names.selector(),
+        members,
+        plan: plan.step.as_ref().map(ToString::to_string),
+        waiting_for: plan.waiting_for.clone(),
+        zone_loss_survivable: survives_zone_loss(facts),
+        conditions: conditions(plan, &before.conditions, generation, now),
+    }
+}
+
+/// Whether a quorum of voters is left after any one zone, counting those that are well.
+fn survives_zone_loss(facts: &Facts) -> bool {
+    let Some(store) = facts.store.as_ref().filter(|store| store.leader.is_some()) else { return false };
+    let voters: Vec<&MemberFacts> = store.members.iter().filter(|member| !member.learner).collect();
+    let zone = |member: &MemberFacts| facts.places.get(&member.pod).map(|place| place.zone.clone());
+    let well: Vec<_> = voters.iter().filter(|member| member.healthy).map(|member| zone(member)).collect();
+    let mut by_zone: BTreeMap<_, usize> = BTreeMap::new();
+    for zone in &well {
+        *by_zone.entry(zone).or_default() += 1;
+    }
+    let most = by_zone.values().max().copied().unwrap_or(0);
+    by_zone.len() > 1 && well.len() - most >= quorum(voters.len())
+}
+
+fn members(facts: &Facts, before: &StoreClusterStatus, now: Timestamp) -> Vec<MemberStatus> {
+    let Some(store) = &facts.store else {
+        // Nobody answered: who they were is still true, how they are is not known.
+        let unknown = |member: &MemberStatus| MemberStatus {
+            leader: false,
+            healthy: false,
+            lag: None,
+            ..member.clone()
+        };
+        return before.members.iter().map(unknown).collect();
+    };
+    let newest = store.members.iter().map(|member| member.applied).max().unwrap_or(0);
+    let mut members: Vec<MemberStatus> = store
+        .members
+        .iter()
+        .map(|member| {
+            let id = format!("{:x}", member.id);
+            let last = before
+                .members
+                .iter()
+                .find(|known| known.id == id)
+                .and_then(|known| known.last_contact_time.clone());
+            let renewed = if member.healthy { Some(contact(last.as_deref(), now)) } else { last };
+            MemberStatus {
+                name: member.pod.clone(),
+                id,
+                zone: facts.places.get(&member.pod).map(|place| place.zone.clone()).unwrap_or_default(),
+                node: facts.pods.get(&member.pod).and_then(|pod| pod.node.clone()),
+                role: if member.learner { "Learner" } else { "Voter" }.to_owned(),
+                leader: store.leader == Some(member.id),
+                healthy: member.healthy,
+                lag: member.healthy.then(|| rounded_lag(newest - member.applied)),
+                size_bytes: member.healthy.then_some(member.size_bytes),
+                last_contact_time: renewed,
+            }
+        })
+        .collect();
+    members.sort_by(|one, other| one.name.cmp(&other.name).then_with(|| one.id.cmp(&other.id)));
+    members
+}
+
+/// Small lags come and go with every write; they are all "up to date".
+fn rounded_lag(lag: u64) -> u64 {
+    const STEP: u64 = 1_000;
+    lag / STEP * STEP
+}
+
+fn contact(last: Option<&str>, now: Timestamp) -> String {
+    let known = last.and_then(|last| last.parse::<Timestamp>().ok());
+    let fresh = known.filter(|last| now.as_second() - last.as_second() < CONTACT_RENEWAL_S);
+    fresh.unwrap_or(now).to_string()
+}
+
+fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
+    let waiting = plan.waiting_for.clone();
+    let doing = plan.step.as_ref().map(ToString::to_string).or(waiting.clone()).unwrap_or_default();
+    let (available, why) = match plan.phase {
+        Phase::Ready | Phase::Changing | Phase::Degraded => (true, "QuorumServes"),
+        Phase::Bootstrapping | Phase::Pending => (false, "Bootstrapping"),
+        Phase::Unavailable => (false, "NoQuorum"),
+    };
+    let progressing = plan.phase != Phase::Ready;
+    let degraded = matches!(plan.phase, Phase::Degraded | Phase::Unavailable);
+    let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
+        let status = if holds { "True" } else { "False" };
+        let same = before.iter().find(|known| known.type_ == kind && known.status == status);
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: Some(generation),
+            last_transition_time: same.map_or(Time(now), |known| known.last_transition_time.clone()),
+        }
+    };
+    vec![
+        condition("Available", available, why, waiting.as_deref().unwrap_or("a quorum serves")),
+        condition("Progressing", progressing, if progressing { "Working" } else { "Done" }, &doing),
+        condition(
+            "Degraded",
+            degraded,
+            if degraded { "MembersIll" } else { "AllWell" },
+            waiting.as_deref().unwrap_or(""),
+        ),
+    ]
+}
