@@ -18,7 +18,7 @@ use crate::certificates::CertificateError;
 use crate::crd::{Phase, StoreCluster};
 use crate::desired::{Basis, access, services, stateful_set::stateful_set};
 use crate::metrics::METRICS;
-use crate::names::{MANAGER, Names};
+use crate::names::Names;
 use crate::observe::{self, kubernetes, members};
 use crate::placement::Place;
 use crate::plan::{Facts, Plan, Step, plan};
@@ -29,6 +29,8 @@ use crate::store::{Credentials, StoreError};
 const BUSY: Duration = Duration::from_secs(1);
 /// While nothing is to be done: members tell nobody when they fall ill.
 const STEADY: Duration = Duration::from_secs(10);
+/// Who applies statuses.
+const STATUS_MANAGER: &str = "quorate-operator/status";
 /// After a failure: doubling between these, per StoreCluster.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -256,13 +258,13 @@ async fn tell(
     }
     let changed = cluster.status.as_ref().is_none_or(|before| before.phase != next.phase);
     let clusters: Api<StoreCluster> = Api::namespaced(context.client.clone(), &names.namespace);
-    let patch = Patch::Merge(serde_json::json!({"status": next}));
-    clusters
-        .patch_status(
-            &names.cluster,
-            &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
-            &patch,
-        )
-        .await?;
+    // Applied, so that fields which are not told any more go.
+    let patch = Patch::Apply(serde_json::json!({
+        "apiVersion": "quorate.io/v1alpha1",
+        "kind": "StoreCluster",
+        "status": next,
+    }));
+    let parameters = PatchParams::apply(STATUS_MANAGER).force();
+    clusters.patch_status(&names.cluster, &parameters, &patch).await?;
     Ok(changed)
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use quorate_api::peer::{self, MembersRequest};
 use quorate_consensus::id::MemberId;
 use quorate_consensus::membership::{Member, Membership, Role};
@@ -122,7 +124,52 @@ pub async fn identify(
         let wal::Identity { cluster_id, member_id, .. } = Wal::open(disk, wal::Config::default())?.identity();
         return Ok(Identity { cluster_id, member_id: MemberId(member_id), initial: Membership::default() });
     }
-    if config.join { join(config, tls).await } else { found(config) }
+    if config.join {
+        return join(config, tls).await;
+    }
+    let founded = found(config)?;
+    match running_cluster(config, tls).await {
+        Some(reply) => found_late(config, reply, founded),
+        None => Ok(founded),
+    }
+}
+
+/// What another member says of a cluster that runs already. Members that don't answer are passed over: when a cluster is
+/// founded, nobody does.
+async fn running_cluster(config: &Config, tls: Option<Arc<Tls>>) -> Option<peer::MembersReply> {
+    let others =
+        config.initial_cluster.values().flatten().filter(|url| !config.advertise_peer_urls.contains(url));
+    let mut asked: JoinSet<_> = others
+        .map(|url| {
+            let (url, tls) = (url.clone(), tls.clone());
+            async move { ask(&url, tls).await }
+        })
+        .collect();
+    while let Some(answer) = asked.join_next().await {
+        if let Ok(Ok(reply)) = answer
+            && (reply.leader_id != 0 || reply.members.iter().any(|member| !member.client_urls.is_empty()))
+        {
+            return Some(reply);
+        }
+    }
+    None
+}
+
+/// A member without data that is told to found a cluster which runs already: it may be a founder that comes late, one
+/// that was added, or one that lost its data and must not vote again.
+fn found_late(
+    config: &Config,
+    reply: peer::MembersReply,
+    founded: Identity,
+) -> Result<Identity, BootstrapError> {
+    let same =
+        |member: &&peer::Member| member.peer_urls.iter().any(|url| config.advertise_peer_urls.contains(url));
+    let mut mine = reply.members.iter().filter(same);
+    let waits = mine.clone().all(|member| member.client_urls.is_empty() && !member.name.is_empty());
+    if mine.next().is_some() && waits {
+        return Ok(founded);
+    }
+    own_place(config, reply)
 }
 
 fn found(config: &Config) -> Result<Identity, BootstrapError> {
@@ -259,6 +306,33 @@ mod tests {
         assert_ne!(a.member_id, b.member_id);
         assert!(matches!(found(&config("c", "http://h:1")), Err(BootstrapError::Unnamed { .. })));
         assert!(matches!(found(&config("a", "http://h:2")), Err(BootstrapError::Urls { .. })));
+    }
+
+    #[test]
+    fn a_running_cluster_is_not_founded_again() {
+        let late = |name: &str, client: &[&str]| {
+            let config = config("a", "http://h:1");
+            let reply = peer::MembersReply {
+                protocol: "Raft".into(),
+                leader_id: 9,
+                members: vec![peer::Member {
+                    id: 7,
+                    name: name.into(),
+                    peer_urls: vec!["http://h:1".into()],
+                    client_urls: client.iter().map(|&url| url.to_owned()).collect(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let founded = found(&config).unwrap();
+            let id = founded.member_id;
+            (found_late(&config, reply, founded), id)
+        };
+        let (waiting, own) = late("a", &[]);
+        assert_eq!(waiting.unwrap().member_id, own, "a founder that comes late");
+        assert_eq!(late("", &[]).0.unwrap().member_id, MemberId(7), "one that was added");
+        let lost = late("a", &["http://c:1"]).0.unwrap_err();
+        assert!(matches!(lost, BootstrapError::Lost { id: 7, .. }), "one that lost its data: {lost}");
     }
 
     #[test]

@@ -69,15 +69,15 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let client_tls = config.client_tls.clone().map(Tls::load).transpose()?;
     let peer_tls = config.peer_tls.clone().map(Tls::load).transpose()?;
-    let clients = listen::bind(&config.listen_client).await?;
-    let peers = listen::bind(&config.listen_peer).await?;
-    let metrics = listen::bind(&config.listen_metrics).await?;
-
     let start = Instant::now();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir)?);
     let identity = identify(&config, Arc::clone(&disk), peer_tls.clone()).await?;
     let engine = Engine::open(&config.data_dir.join("state"), EngineConfig::default())?;
     let backend: Arc<dyn Backend> = Arc::new(engine.group(GroupId::DEFAULT.0)?);
+    // Not before the data is open: a port that takes connections and does not answer keeps others waiting.
+    let clients = listen::bind(&config.listen_client).await?;
+    let peers = listen::bind(&config.listen_peer).await?;
+    let metrics = listen::bind(&config.listen_metrics).await?;
     let host = Host::open(host_config(&config, &identity), disk, Arc::clone(&backend), Time(0))?;
     tracing::info!(
         cluster = format!("{:x}", identity.cluster_id),

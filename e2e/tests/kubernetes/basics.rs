@@ -1,0 +1,80 @@
+//! Bring-up, etcdctl, refusals.
+
+use anyhow::{Result, ensure};
+use quorate_e2e::command::until;
+
+use crate::support::{CHANGE_TIMEOUT, Store, lab};
+
+#[test]
+#[ignore = "needs root: make test"]
+fn a_cluster_comes_up_and_serves_etcdctl_from_a_pod_and_from_the_host() -> Result<()> {
+    let store = Store::ready("basics", 3)?;
+    ensure!(store.get(".status.zoneLossSurvivable")? == "true");
+    let zones = store.get(".status.members[*].zone")?;
+    ensure!(zones == "zone-a zone-b zone-c", "{zones}");
+    let toolbox = include_str!("../../src/cluster/manifests/toolbox.yaml")
+        .replace("IMAGE", &lab().1.tools)
+        .replace("demo-client", "store-client")
+        .replace("name: toolbox, labels", "name: toolbox, namespace: basics, labels");
+    lab().0.apply(&toolbox)?;
+    store.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"])?;
+    let etcdctl = |arguments: &[&str]| {
+        store.kubectl(&[&["exec", "deploy/toolbox", "--", "etcdctl"], arguments].concat())
+    };
+    ensure!(etcdctl(&["put", "hello", "world"])?.trim() == "OK");
+    ensure!(etcdctl(&["get", "hello", "--print-value-only"])?.trim() == "world");
+    ensure!(etcdctl(&["member", "list"])?.lines().count() == 3);
+    let health = etcdctl(&["endpoint", "health", "--cluster"])?;
+    ensure!(health.matches("is healthy").count() == 3, "{health}");
+    from_the_host(&store)
+}
+
+fn from_the_host(store: &Store) -> Result<()> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut forward = lab()
+        .0
+        .kubectl_command()
+        .args(["-n", &store.namespace, "port-forward", "svc/store-client", &format!("{port}:2379")])
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let folder = tempfile::tempdir()?;
+    let mut etcdctl = std::process::Command::new(lab().0.layout().bin().join("etcdctl"));
+    etcdctl.arg(format!("--endpoints=https://localhost:{port}"));
+    for (flag, key) in [("cacert", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")] {
+        let query = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+        let file = folder.path().join(key);
+        std::fs::write(&file, store.kubectl(&["get", "secret", "store-client-tls", "-o", &query])?)?;
+        etcdctl.arg(format!("--{flag}={}", file.display()));
+    }
+    etcdctl.args(["get", "hello", "--print-value-only"]);
+    let got = until("etcdctl on the host", CHANGE_TIMEOUT, || quorate_e2e::command::output(&mut etcdctl));
+    forward.kill()?;
+    forward.wait()?;
+    ensure!(got?.trim() == "world");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: make test"]
+fn invalid_specs_are_refused_with_what_to_do() -> Result<()> {
+    let store = Store::namespace("refusals")?;
+    let refused = |members: u32, more: &str, why: &str| {
+        let said = store.apply(members, more).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(said.contains(why), "{members} {more}: {said:?} does not say {why:?}");
+        Ok(())
+    };
+    refused(2, "", "an even number survives no more failures")?;
+    refused(0, "", "members must be 1, 3, 5, 7 or 9")?;
+    refused(11, "", "members must be 1, 3, 5, 7 or 9")?;
+    refused(3, "  consensus: Zab\n", "only consensus Raft is there yet")?;
+    refused(3, "  consensus: Paxos\n", "supported values")?;
+    refused(3, "  zones: [{name: a}, {name: a}]\n", "zones must have different names")?;
+    let size = |size: &str| store.manifest(3, "").replace("1Gi", size);
+    let said = lab().0.apply(&size("many")).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(said.contains("storage.size must be a positive quantity such as 10Gi"), "{said}");
+    store.apply(1, "")?;
+    let said = lab().0.apply(&size("512Mi")).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(said.contains("storage.size can't shrink"), "{said}");
+    refused(1, "  zones: [{name: zone-a}]\n", "zones can't change yet")?;
+    refused(1, "  tls: {client: false}\n", "tls can't change yet")
+}
