@@ -25,6 +25,9 @@ images: ## OCI archives of node and operator in target/images
 build: ## the release binaries in target/release
 	$(CARGO) build --release --locked -p quorate-server -p quorate-cli -p quorate-operator
 
+playground: build ## three members in this terminal (no Kubernetes, no root)
+	@target/release/quorate playground
+
 fix: ## format, and generate what is generated
 	$(CARGO) fmt --all
 	$(CARGO) run --quiet -p quorate-operator --bin crdgen > crds/$(CRD).new
@@ -34,12 +37,16 @@ fix: ## format, and generate what is generated
 verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 
 MINUTES ?= 1
 sim: ## simulate for MINUTES and print what was checked
 	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
 
-test: verify ## every test
+test: verify ## every test, those on the embedded Kubernetes too (root)
+	$(CARGO) test --locked -p quorate-e2e --test kubernetes -- --ignored --test-threads=1
+	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 
-.PHONY: help up down kubernetes-up kubernetes-down images build fix verify sim test
+# The playground's test and the lab start each other's programs: they are built first.
+.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim test

@@ -1,1 +1,4 @@
-//! The quorate command line.
+//! The `quorate` command line.
+
+pub mod playground;
+pub mod snapshot;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use tonic::body::Body;
 
+use quorate_api::etcdserverpb::AlarmType;
 use quorate_replica::event::Request;
 
 use crate::http::reply;
@@ -46,7 +47,9 @@ impl Check {
 
     async fn run(self, node: &Arc<Node>) -> Result<(), String> {
         match self {
-            // Alarms of this kind are not there yet; a member with damaged data ends instead.
+            Self::DataCorruption if node.has_alarm(AlarmType::Corrupt) => {
+                Err("alarm activated: CORRUPT".into())
+            }
             Self::DataCorruption => Ok(()),
             Self::SerializableRead => match node.local_reader() {
                 Some(_) => Ok(()),
@@ -110,8 +113,10 @@ pub async fn one(node: &Arc<Node>, checks: &[Check], name: &str) -> Response<Bod
 pub async fn health(node: &Arc<Node>, query: &str) -> Response<Body> {
     let serializable = parameters(query).any(|(key, value)| key == "serializable" && value == "true");
     let exclude_full = parameters(query).any(|(key, value)| key == "exclude" && value == "NOSPACE");
-    let reason = if node.is_full() && !exclude_full {
+    let reason = if node.has_alarm(AlarmType::Nospace) && !exclude_full {
         Some("ALARM NOSPACE".to_owned())
+    } else if node.has_alarm(AlarmType::Corrupt) {
+        Some("ALARM CORRUPT".to_owned())
     } else if !serializable && !node.has_leader() {
         Some("RAFT NO LEADER".to_owned())
     } else {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use quorate_api::etcdserverpb::ResponseHeader;
+use quorate_api::etcdserverpb::{AlarmType, ResponseHeader};
 use quorate_consensus::id::{Epoch, Index, MemberId};
 use quorate_consensus::membership::{Membership, Role};
 use quorate_consensus::protocol::Status;
 use quorate_replica::event::{GroupId, Request};
 use quorate_replica::output::{Answer, Failure};
-use quorate_state::command::{Command, CommandKind};
+use quorate_state::command::{Alarm, AlarmChange, Command, CommandKind};
 use quorate_state::reader::Reader;
 use quorate_state::response::Response;
 use quorate_storage::backend::Backend;
@@ -235,10 +235,55 @@ impl Node {
         i64::try_from(next).unwrap_or(1).max(1)
     }
 
-    /// Whether writes that grow the store are refused.
+    /// The alarms of all members.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.config.quota_bytes > 0 && self.backend.size_bytes().0 > self.config.quota_bytes
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.shows
+            .published
+            .borrow()
+            .as_ref()
+            .map_or_else(Vec::new, |published| published.reader.alarms().to_vec())
+    }
+
+    /// Whether some member has raised this alarm.
+    #[must_use]
+    pub fn has_alarm(&self, kind: AlarmType) -> bool {
+        let published = self.shows.published.borrow();
+        published.as_ref().is_some_and(|published| {
+            published.reader.alarms().iter().any(|alarm| alarm.kind == i32::from(kind))
+        })
+    }
+
+    /// Refuses a write that would grow the store when it is full. The first one above the quota raises the alarm, which
+    /// stays until it is disarmed, as in etcd.
+    ///
+    /// # Errors
+    /// There is no space.
+    pub fn check_room(self: &Arc<Self>) -> Result<(), ApiError> {
+        let over = self.config.quota_bytes > 0 && self.backend.size_bytes().0 > self.config.quota_bytes;
+        if self.has_alarm(AlarmType::Nospace) {
+            return Err(api_error::NO_SPACE);
+        }
+        if over {
+            let node = Arc::clone(self);
+            tokio::spawn(async move {
+                let alarm = Alarm { member: node.id.0, kind: AlarmType::Nospace.into() };
+                let raised = node.command(CommandKind::Alarm(AlarmChange { alarm, raise: true })).await;
+                if let Err(status) = raised {
+                    tracing::warn!(status = status.message(), "the alarm for space was not raised");
+                }
+            });
+            return Err(api_error::NO_SPACE);
+        }
+        Ok(())
+    }
+
+    /// Refuses everything once a member is known to have other data.
+    ///
+    /// # Errors
+    /// There is such an alarm.
+    pub fn check_whole(&self) -> Result<(), ApiError> {
+        if self.has_alarm(AlarmType::Corrupt) { Err(api_error::CORRUPT) } else { Ok(()) }
     }
 }
 

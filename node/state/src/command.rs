@@ -10,7 +10,7 @@ use crate::request::{DeleteRange, Put, Txn};
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Command {
     /// Which.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<CommandKind>,
 }
 
@@ -35,6 +35,31 @@ pub enum CommandKind {
     /// End a lease and delete its keys.
     #[prost(message, tag = "6")]
     LeaseRevoke(LeaseRevoke),
+    /// Raise or end an alarm.
+    #[prost(message, tag = "7")]
+    Alarm(AlarmChange),
+}
+
+/// Something that is wrong on a member and that the whole cluster must know.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct Alarm {
+    /// The member.
+    #[prost(fixed64, tag = "1")]
+    pub member: u64,
+    /// etcd's `AlarmType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+}
+
+/// Raise or end an alarm. What is so already stays so.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AlarmChange {
+    /// Which.
+    #[prost(message, required, tag = "1")]
+    pub alarm: Alarm,
+    /// Raise it.
+    #[prost(bool, tag = "2")]
+    pub raise: bool,
 }
 
 /// Make a lease.

@@ -8,7 +8,7 @@ use prost::Message;
 
 use quorate_storage::backend::{Backend, Table};
 
-use crate::command::{Command, CommandKind, LeaseRevoke};
+use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseRevoke};
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::Event;
 use crate::lease;
@@ -92,6 +92,9 @@ struct Meta {
     /// By member, the highest number of a request that was applied.
     #[prost(btree_map = "fixed64, uint64", tag = "7")]
     requests: BTreeMap<u64, u64>,
+    /// Alarms, sorted.
+    #[prost(message, repeated, tag = "8")]
+    alarms: Vec<Alarm>,
 }
 
 const META_KEY: &[u8] = b"state";
@@ -146,7 +149,7 @@ impl StateMachine {
     /// Reads of the state as it is now.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.backend.view().into(), self.span())
+        Reader::new(self.backend.view().into(), self.span(), self.meta.alarms.as_slice().into())
     }
 
     /// Every lease with its time to live in seconds.
@@ -215,6 +218,7 @@ impl StateMachine {
             CommandKind::DeleteRange(delete) => writer.delete_range(&delete)?,
             CommandKind::Txn(txn) => Body::Txn(writer.txn(&txn)?),
             CommandKind::Compact(revision) => return self.compact(revision),
+            CommandKind::Alarm(change) => return Ok(self.change_alarm(change)),
             CommandKind::LeaseGrant(grant) => {
                 if lease::exists(overlay, grant.id)? {
                     return Err(ApplyError::LeaseExists.into());
@@ -254,6 +258,20 @@ impl StateMachine {
         self.meta.compacted = revision;
         self.meta.compacting = true;
         Ok(Body::Compact)
+    }
+
+    fn change_alarm(&mut self, AlarmChange { alarm, raise }: AlarmChange) -> Body {
+        let alarms = &mut self.meta.alarms;
+        match (alarms.binary_search(&alarm), raise) {
+            (Ok(at), false) => {
+                alarms.remove(at);
+            }
+            (Err(at), true) => alarms.insert(at, alarm),
+            // etcd answers a repeated alarm with it, and the end of one that is not there with nothing.
+            (Ok(_), true) => {}
+            (Err(_), false) => return Body::Alarm(Vec::new()),
+        }
+        Body::Alarm(vec![alarm])
     }
 
     fn overlay(&self) -> Overlay {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quorate_storage::backend::{Table, View};
 
+use crate::command::Alarm;
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
@@ -19,6 +20,7 @@ use crate::store::{Pairs, Store};
 pub struct Reader {
     view: Arc<dyn View>,
     span: Span,
+    alarms: Arc<[Alarm]>,
 }
 
 impl Store for Arc<dyn View> {
@@ -36,8 +38,20 @@ impl Store for Arc<dyn View> {
 }
 
 impl Reader {
-    pub(crate) fn new(view: Arc<dyn View>, span: Span) -> Self {
-        Self { view, span }
+    pub(crate) fn new(view: Arc<dyn View>, span: Span, alarms: Arc<[Alarm]>) -> Self {
+        Self { view, span, alarms }
+    }
+
+    /// The engine's view below, with everything that a snapshot holds.
+    #[must_use]
+    pub fn view(&self) -> &Arc<dyn View> {
+        &self.view
+    }
+
+    /// The alarms, sorted.
+    #[must_use]
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
     }
 
     /// The newest revision inside.

@@ -1,5 +1,6 @@
 //! Answers to commands and reads.
 
+use crate::command::Alarm;
 use crate::event::KeyValue;
 
 /// The answer to a command, with the revision after it.
@@ -36,6 +37,8 @@ pub enum Body {
     LeaseGrant,
     /// To a lease's end.
     LeaseRevoke,
+    /// To a change of alarms: those that it raised or ended.
+    Alarm(Vec<Alarm>),
 }
 
 /// The answer to a transaction.

@@ -8,7 +8,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
 use quorate_storage::backend::memory::MemoryBackend;
 
-use crate::command::{Command, CommandKind, LeaseGrant, LeaseRevoke};
+use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseGrant, LeaseRevoke};
 use crate::error::{ApplyError, ReadError};
 use crate::event::KeyValue;
 use crate::machine::{Entry, Origin, Payload, StateMachine};
@@ -273,4 +273,27 @@ fn a_repeated_request_is_applied_once() {
         machine.apply(vec![entry(1, 10), entry(2, 10), entry(3, 9), entry(4, 11)]).expect("memory works");
     assert_eq!(applied.dropped, [2, 3]);
     assert_eq!(machine.revision(), 3);
+}
+
+#[test]
+fn alarms_are_a_set_that_survives_a_restart() {
+    let backend = Arc::new(MemoryBackend::default());
+    let mut machine = StateMachine::open(backend.clone(), Bytes::new()).unwrap();
+    let alarm = |member| Alarm { member, kind: 1 };
+    let mut change = |index, member, raise| {
+        let command = Command::new(CommandKind::Alarm(AlarmChange { alarm: alarm(member), raise }));
+        let entry = Entry { index, epoch: 1, payload: Payload::Command(command.to_bytes(), None) };
+        match machine.apply(vec![entry]).unwrap().responses.remove(0).1.unwrap().body {
+            Body::Alarm(changed) => changed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(change(1, 2, true), [alarm(2)]);
+    assert_eq!(change(2, 1, true), [alarm(1)]);
+    assert_eq!(change(3, 2, true), [alarm(2)], "a second time changes nothing");
+    assert_eq!(change(4, 1, false), [alarm(1)]);
+    assert_eq!(change(5, 1, false), []);
+    let machine = StateMachine::open(backend, Bytes::new()).unwrap();
+    assert_eq!(machine.reader().alarms(), [alarm(2)]);
+    assert_eq!(machine.revision(), 1);
 }

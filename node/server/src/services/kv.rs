@@ -30,10 +30,6 @@ impl KvService {
         }
         Ok(())
     }
-
-    fn check_room(&self) -> Result<(), Status> {
-        if self.0.is_full() { Err(api_error::NO_SPACE.into()) } else { Ok(()) }
-    }
 }
 
 /// A scan may read the disk for long, so it leaves the threads that serve connections alone; a point read does not pay for that.
@@ -59,6 +55,7 @@ impl Kv for KvService {
 
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
+        self.0.check_whole()?;
         check::range(&request)?;
         if !request.serializable && self.0.is_learner() {
             return Err(api_error::NOT_SUPPORTED_FOR_LEARNER.into());
@@ -78,9 +75,10 @@ impl Kv for KvService {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let request = request.into_inner();
+        self.0.check_whole()?;
         check::put(&request)?;
         self.check_size(request.encoded_len())?;
-        self.check_room()?;
+        self.0.check_room()?;
         let response = self.0.command(CommandKind::Put(convert::put(request))).await?;
         let Body::Put { prev_kv } = response.body else { return Err(other_kind()) };
         let header = self.0.header(response.revision);
@@ -92,6 +90,7 @@ impl Kv for KvService {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let request = request.into_inner();
+        self.0.check_whole()?;
         check::delete_range(&request)?;
         let response = self.0.command(CommandKind::DeleteRange(convert::delete_range(request))).await?;
         let Body::DeleteRange { deleted, prev_kvs } = response.body else { return Err(other_kind()) };
@@ -101,10 +100,11 @@ impl Kv for KvService {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let request = request.into_inner();
+        self.0.check_whole()?;
         check::txn(&request, self.0.config.txn_ops_max)?;
         self.check_size(request.encoded_len())?;
         if check::txn_puts(&request) {
-            self.check_room()?;
+            self.0.check_room()?;
         }
         let response = self.0.command(CommandKind::Txn(convert::txn(request))).await?;
         let Body::Txn(txn) = response.body else { return Err(other_kind()) };
@@ -119,6 +119,7 @@ impl Kv for KvService {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
+        self.0.check_whole()?;
         let response = self.0.command(CommandKind::Compact(request.into_inner().revision)).await?;
         Ok(Response::new(CompactionResponse { header: self.0.header(response.revision) }))
     }

@@ -83,9 +83,8 @@ impl Lease for LeaseService {
         if ttl > TTL_MAX_S {
             return Err(api_error::LEASE_TTL_TOO_LARGE.into());
         }
-        if self.0.is_full() {
-            return Err(api_error::NO_SPACE.into());
-        }
+        self.0.check_whole()?;
+        self.0.check_room()?;
         let id = if id == 0 { self.0.new_lease_id() } else { id };
         // A lease outlives an election, else a new leader could not learn of its renewals in time.
         let shortest_s =

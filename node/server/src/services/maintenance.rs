@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
@@ -15,13 +17,21 @@ use quorate_api::etcdserverpb::{
 use quorate_consensus::id::MemberId;
 use quorate_consensus::membership::Role;
 use quorate_replica::event;
+use quorate_state::command::{Alarm, AlarmChange, CommandKind};
+use quorate_state::response::Body;
+use quorate_storage::snapshot::{Info, Writer};
 
+use super::kv::other_kind;
 use crate::api_error;
 use crate::http::ETCD_VERSION;
 use crate::node::Node;
 
 /// The target must catch up first.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pieces of a snapshot that wait for the client.
+const PIECES_MAX: usize = 4;
+/// What etcd calls the version of what it stores.
+const STORAGE_VERSION: &str = "3.7.0";
 
 /// The service.
 #[derive(Debug)]
@@ -38,31 +48,50 @@ impl MaintenanceService {
         Ok((hash, if revision == 0 { newest } else { revision }, compacted))
     }
 
+    async fn change_alarm(&self, change: AlarmChange) -> Result<Vec<Alarm>, Status> {
+        match self.0.command(CommandKind::Alarm(change)).await?.body {
+            Body::Alarm(alarms) => Ok(alarms),
+            Body::Put { .. }
+            | Body::DeleteRange { .. }
+            | Body::Range(_)
+            | Body::Txn(_)
+            | Body::Compact
+            | Body::LeaseGrant
+            | Body::LeaseRevoke => Err(other_kind()),
+        }
+    }
+
     fn errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
         if !self.0.has_leader() {
             errors.push(api_error::NO_LEADER.text.to_owned());
         }
-        if self.0.is_full() {
-            errors.push(format!("memberID:{} alarm:NOSPACE ", self.0.id.0));
-        }
+        errors.extend(self.0.alarms().into_iter().map(|alarm| {
+            let kind = AlarmType::try_from(alarm.kind).unwrap_or_default();
+            format!("memberID:{} alarm:{} ", alarm.member, kind.as_str_name())
+        }));
         errors
     }
 }
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    type SnapshotStream = tokio_stream::Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
 
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
-        match request.into_inner().action() {
-            AlarmAction::Get => {}
-            AlarmAction::Activate => return Err(api_error::not_there_yet("raising an alarm by request")),
-            // NOSPACE follows the size: it ends by itself once there is room.
-            AlarmAction::Deactivate => {}
-        }
-        let full = AlarmMember { member_id: self.0.id.0, alarm: AlarmType::Nospace.into() };
-        let alarms = if self.0.is_full() { vec![full] } else { Vec::new() };
+        let request = request.into_inner();
+        let (kind, member) = (request.alarm, request.member_id);
+        let change = |raise| AlarmChange { alarm: Alarm { member, kind }, raise };
+        let alarms = match request.action() {
+            AlarmAction::Get => {
+                let asked = |alarm: &Alarm| kind == i32::from(AlarmType::None) || alarm.kind == kind;
+                self.0.alarms().into_iter().filter(asked).collect()
+            }
+            AlarmAction::Activate => self.change_alarm(change(true)).await?,
+            AlarmAction::Deactivate => self.change_alarm(change(false)).await?,
+        };
+        let shown = |alarm: Alarm| AlarmMember { member_id: alarm.member, alarm: alarm.kind };
+        let alarms = alarms.into_iter().map(shown).collect();
         Ok(Response::new(AlarmResponse { header: self.0.header(self.0.revision()), alarms }))
     }
 
@@ -83,7 +112,7 @@ impl Maintenance for MaintenanceService {
             errors: self.errors(),
             db_size_in_use: whole(in_use),
             is_learner: node.is_learner(),
-            storage_version: "3.7.0".to_owned(),
+            storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: whole(node.config.quota_bytes),
             ..Default::default()
         }))
@@ -109,7 +138,33 @@ impl Maintenance for MaintenanceService {
     }
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(api_error::not_there_yet("Snapshot"))
+        let reader = self.0.local_reader().ok_or(api_error::STOPPED)?;
+        let (pieces, receiver) = mpsc::channel(PIECES_MAX);
+        let header = self.0.header(reader.revision());
+        let info = Info {
+            cluster_id: self.0.cluster_id,
+            member_id: self.0.id.0,
+            revision: u64::try_from(reader.revision()).unwrap_or(0),
+        };
+        // Reads the disk as fast as the client takes it; ends with the client.
+        tokio::task::spawn_blocking(move || {
+            let mut writer = Writer::new(Arc::clone(reader.view()), info);
+            loop {
+                let next = match writer.next_piece() {
+                    Ok(None) => return,
+                    Ok(Some(blob)) => {
+                        let version = STORAGE_VERSION.to_owned();
+                        Ok(SnapshotResponse { header, remaining_bytes: 0, blob, version })
+                    }
+                    Err(error) => Err(Status::internal(format!("quorate: the snapshot ended: {error}"))),
+                };
+                let failed = next.is_err();
+                if pieces.blocking_send(next).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn move_leader(

@@ -1,0 +1,81 @@
+//! What the repository promises about itself: sizes of files, who imports whom, no names of machines.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use quorate_e2e::tools::repository;
+
+/// The limit of a source file.
+const LINES_MAX: usize = 600;
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a readable folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let skipped = name == "target" || name.to_string_lossy().starts_with('.');
+        match entry.file_type().expect("a readable folder") {
+            kind if kind.is_dir() && !skipped => files(&path, found),
+            kind if kind.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(&repository(), &mut found);
+    found
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    for path in sources().iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs")) {
+        let lines = std::fs::read_to_string(path).unwrap().lines().count();
+        assert!(
+            lines <= LINES_MAX,
+            "{} has {lines} lines, {LINES_MAX} are the limit: split it",
+            path.display()
+        );
+    }
+}
+
+/// The table of ARCHITECTURE.md. Tests may use more than the code does.
+#[test]
+fn crates_import_what_the_architecture_allows() {
+    let allowed = BTreeMap::from([
+        ("node/consensus", &[][..]),
+        ("node/storage", &[]),
+        ("node/api", &[]),
+        ("node/state", &["storage"]),
+        ("node/replica", &["consensus", "storage", "state"]),
+        ("node/sim", &["replica", "consensus", "storage", "state"]),
+        ("node/server", &["replica", "consensus", "storage", "state", "api"]),
+        ("node/cli", &["storage", "api"]),
+        ("operator", &["api"]),
+        ("e2e", &[]),
+    ]);
+    for (folder, allowed) in allowed {
+        let manifest = std::fs::read_to_string(repository().join(folder).join("Cargo.toml")).unwrap();
+        let code = manifest
+            .split("[dependencies]")
+            .nth(1)
+            .unwrap_or_default()
+            .split("\n[")
+            .next()
+            .unwrap_or_default();
+        for line in code.lines() {
+            let Some(name) = line.strip_prefix("quorate-") else { continue };
+            let name = name.split(['.', ' ', '=']).next().unwrap();
+            assert!(allowed.contains(&name), "{folder} imports quorate-{name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_names_a_machine() {
+    for path in sources() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for word in [concat!("/work", "/"), concat!("artifact", "ory"), concat!("/root", "/.")] {
+            assert!(!text.contains(word), "{} names {word}", path.display());
+        }
+    }
+}
