@@ -14,8 +14,10 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn node_binary() -> PathBuf {
     let beside = PathBuf::from(env!("CARGO_BIN_EXE_quorate")).with_file_name("quorate-node");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let built =
-        cargo.args(["build", "--locked", "--quiet", "-p", "quorate-server"]).status().expect("cargo runs");
+    let built = cargo
+        .args(["build", "--locked", "--quiet", "--workspace", "--bin", "quorate-node"])
+        .status()
+        .expect("cargo runs");
     assert!(built.success() && beside.is_file(), "quorate-node is built beside quorate");
     beside
 }
