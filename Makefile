@@ -45,6 +45,7 @@ sim: ## simulate for MINUTES and print what was checked
 	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
 
 test: verify ## every test, those on the embedded Kubernetes too (root)
+	$(CARGO) test --locked -p quorate-e2e --test charts -- --ignored
 	$(CARGO) test --locked -p quorate-e2e --test kubernetes -- --ignored --test-threads=1
 	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 

@@ -379,6 +379,9 @@ fn restart(view: &View<'_>) -> Thought {
     let outdated = |member: &&&MemberFacts| view.facts.pods.get(&member.pod).is_some_and(|pod| pod.outdated);
     let next =
         view.voters.iter().filter(outdated).min_by_key(|member| (member.id == view.leader, &member.pod))?;
+    if view.facts.pods.get(&next.pod).is_some_and(|pod| pod.deleting) {
+        return Some(Err(format!("{} to end and come back", next.pod)));
+    }
     let ill_others = view.voters.iter().any(|member| member.id != next.id && !member.healthy);
     let unready = view.facts.pods.iter().any(|(pod, facts)| *pod != next.pod && !facts.ready);
     if ill_others || unready {

@@ -33,7 +33,8 @@ fn place() -> Result<Place> {
             let Ok(registry) = std::env::var("QUORATE_REGISTRY") else {
                 bail!(
                     "QUORATE_REGISTRY must name the registry that this Kubernetes takes images from (for example \
-                     registry.example.com/quorate); push target/images/*.tar there with skopeo or docker, tagged dev"
+                     registry.example.com/quorate); push target/images/*.tar (make images) there with skopeo or docker, and name \
+                     their tag in QUORATE_TAG if it is not dev"
                 );
             };
             Ok(Place::Given { registry })
@@ -60,7 +61,8 @@ pub fn up() -> Result<()> {
         }
         Place::Given { registry } => {
             let on = Target::given()?;
-            on.install(&format!("{registry}/operator"), "dev", &format!("{registry}/node:dev"))?;
+            let tag = std::env::var("QUORATE_TAG").unwrap_or_else(|_| "dev".into());
+            on.install(&format!("{registry}/operator"), &tag, &format!("{registry}/node:{tag}"))?;
             on.demo()?;
         }
     }

@@ -26,6 +26,7 @@ fn a_cluster_comes_up_and_serves_etcdctl_from_a_pod_and_from_the_host() -> Resul
     ensure!(etcdctl(&["member", "list"])?.lines().count() == 3);
     let health = etcdctl(&["endpoint", "health", "--cluster"])?;
     ensure!(health.matches("is healthy").count() == 3, "{health}");
+    ensure!(etcdctl(&["alarm", "list"])?.trim().is_empty());
     from_the_host(&store)
 }
 
@@ -48,9 +49,22 @@ fn from_the_host(store: &Store) -> Result<()> {
     }
     etcdctl.args(["get", "hello", "--print-value-only"]);
     let got = until("etcdctl on the host", CHANGE_TIMEOUT, || quorate_e2e::command::output(&mut etcdctl));
+    let snapshot = folder.path().join("snapshot");
+    let mut save = std::process::Command::new(etcdctl.get_program());
+    // The last three words are those of the get.
+    let common: Vec<_> = etcdctl.get_args().collect();
+    save.args(&common[..common.len() - 3]).args(["snapshot", "save"]).arg(&snapshot);
+    let saved = quorate_e2e::command::output(&mut save);
     forward.kill()?;
     forward.wait()?;
     ensure!(got?.trim() == "world");
+    saved?;
+    let test = std::env::current_exe()?;
+    let quorate = test.ancestors().nth(2).map(|folder| folder.join("quorate")).unwrap_or_default();
+    let status = quorate_e2e::command::output(
+        std::process::Command::new(quorate).args(["snapshot", "status"]).arg(&snapshot),
+    )?;
+    ensure!(status.contains("keys      1") && status.contains("all checksums are right"), "{status}");
     Ok(())
 }
 

@@ -51,6 +51,26 @@ async fn an_operator_killed_in_the_middle_of_a_scale_finishes_it() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: make test"]
+async fn new_settings_reach_one_member_after_the_other() -> Result<()> {
+    let store = Store::ready("restart", 3)?;
+    let clients = store.clients().await?;
+    let writer = Writer::start(&clients);
+    writer.wait_for(20).await?;
+    let pods = || store.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]);
+    let before = pods()?;
+    store.apply(3, "  resources: {requests: {cpu: 50m, memory: 128Mi}}\n")?;
+    until("every pod to be a new one", CHANGE_TIMEOUT, || {
+        let now = pods()?;
+        let old: Vec<_> = before.split(' ').filter(|uid| now.contains(*uid)).collect();
+        ensure!(old.is_empty(), "{} pods are left", old.len());
+        Ok(())
+    })?;
+    store.wait_ready(3, CHANGE_TIMEOUT)?;
+    writer.finish("restarted with new settings").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: make test"]
 async fn data_stays_or_goes_as_the_reclaim_policy_says() -> Result<()> {
     let store = Store::ready("reclaim", 3)?;
     let clients = store.clients().await?;

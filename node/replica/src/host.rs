@@ -225,6 +225,9 @@ fn boot(
     // What was applied was decided.
     hard_state.commit = hard_state.commit.max(Index(applied)).min(view.last_index());
     let commit = hard_state.commit;
+    // What is here is served before anything new is applied.
+    let published =
+        Output::Published { group, reader: state.reader(), events: Vec::new(), applied: Index(applied) };
     let protocol = Raft::new(config.raft.clone(), hard_state, mark, &view, now);
     Ok(Replica {
         group,
@@ -250,7 +253,7 @@ fn boot(
         persisting: false,
         told_membership: Membership::default(),
         effects: Vec::new(),
-        outputs: Vec::new(),
+        outputs: vec![published],
     })
 }
 

@@ -99,10 +99,19 @@ async fn put(member: &Member, key: &str) {
 }
 
 async fn count(member: &Member) -> i64 {
+    count_as(member, false).await
+}
+
+async fn count_as(member: &Member, serializable: bool) -> i64 {
     until(&format!("count on {}", member.name), || async {
         let mut kv = KvClient::connect(member.client.clone()).await.ok()?;
-        let request =
-            RangeRequest { key: "k".into(), range_end: "l".into(), count_only: true, ..Default::default() };
+        let request = RangeRequest {
+            key: "k".into(),
+            range_end: "l".into(),
+            count_only: true,
+            serializable,
+            ..Default::default()
+        };
         Some(kv.range(request).await.ok()?.into_inner().count)
     })
     .await
@@ -152,4 +161,11 @@ async fn acknowledged_writes_survive_killed_and_stopped_leaders() {
     for member in &members {
         assert_eq!(count(member).await, 5, "on {}", member.name);
     }
+
+    // A follower that comes back while nobody writes has nothing to apply, and serves what it has.
+    let leader = leader(&members, None).await;
+    let follower = &mut members[(leader + 1) % 3];
+    assert!(follower.terminate(), "SIGTERM ends a follower with success");
+    follower.start();
+    assert_eq!(count_as(follower, true).await, 5, "serializable on {}", follower.name);
 }
