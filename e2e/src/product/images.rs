@@ -32,7 +32,7 @@ fn folder() -> PathBuf {
 pub fn build() -> Result<()> {
     println!("building the release binaries (minutes the first time)");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repository()).args(["build", "--release", "--locked", "--quiet"]);
+    cargo.current_dir(repository()).args(["build", "--release", "--locked"]);
     cargo.args(["-p", "quorate-server", "-p", "quorate-cli", "-p", "quorate-operator"]);
     command::visible(&mut cargo)
 }

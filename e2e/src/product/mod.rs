@@ -57,6 +57,7 @@ pub fn up() -> Result<()> {
             on.install(&images.operator, &images.operator_tag, &images.node)?;
             on.toolbox(&images.tools)?;
             on.demo()?;
+            on.toolbox_ready()?;
             write_environment(cluster)?;
         }
         Place::Given { registry } => {

@@ -80,6 +80,10 @@ impl Target {
         applied.map(|_| ())
     }
 
+    pub(super) fn toolbox_ready(&self) -> Result<()> {
+        self.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"]).map(|_| ())
+    }
+
     pub(super) fn demo(&self) -> Result<()> {
         let file = repository().join("charts/demo.yaml");
         println!("applying the StoreCluster of {}", file.display());
