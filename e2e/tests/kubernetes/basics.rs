@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use quorate_e2e::command::until;
+use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::support::{CHANGE_TIMEOUT, Store, lab};
+use crate::support::{CHANGE_TIMEOUT, READY_TIMEOUT, Store, lab};
 
 #[test]
 #[ignore = "needs root: make test"]
@@ -66,6 +67,26 @@ fn from_the_host(store: &Store) -> Result<()> {
     )?;
     ensure!(status.contains("keys      1") && status.contains("all checksums are right"), "{status}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: make test"]
+async fn clients_need_a_certificate_unless_tls_is_turned_off() -> Result<()> {
+    let store = Store::ready("tls-on", 1)?;
+    store.clients().await?.put("w/k", "v").await?;
+    let nameless = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(store.secret("ca.crt")?))
+        .domain_name("localhost");
+    ensure!(
+        store.clients_with(Some(nameless))?.put("w/k", "v").await.is_err(),
+        "no certificate was asked for"
+    );
+    ensure!(store.clients_with(None)?.put("w/k", "v").await.is_err(), "clear text was taken");
+
+    let store = Store::namespace("tls-off")?;
+    store.apply(1, "  tls: {client: false}\n")?;
+    store.wait_ready(1, READY_TIMEOUT)?;
+    store.clients_with(None)?.put("w/k", "v").await
 }
 
 #[test]

@@ -123,26 +123,34 @@ impl Store {
         println!("operator: {}", operator.unwrap_or_default());
     }
 
-    fn secret(&self, key: &str) -> Result<String> {
+    pub fn secret(&self, key: &str) -> Result<String> {
         let query = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
         self.kubectl(&["get", "secret", &format!("{}-client-tls", self.name), "-o", &query])
     }
 
     /// The way to the client Service from the host: through a node's network.
     pub async fn clients(&self) -> Result<Clients> {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.secret("ca.crt")?))
+            .identity(Identity::from_pem(self.secret("tls.crt")?, self.secret("tls.key")?))
+            .domain_name("localhost");
+        self.clients_with(Some(tls))
+    }
+
+    /// The same with these certificates, or in clear text.
+    pub fn clients_with(&self, tls: Option<ClientTlsConfig>) -> Result<Clients> {
         let service = format!("{}-client", self.name);
         let address = self.kubectl(&["get", "service", &service, "-o", "jsonpath={.spec.clusterIP}"])?;
         let to: SocketAddr = format!("{address}:2379").parse()?;
         let listen: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let task = tokio::spawn(async move { proxy::serve(listen, &NODES[0].namespace(), to).await });
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(self.secret("ca.crt")?))
-            .identity(Identity::from_pem(self.secret("tls.crt")?, self.secret("tls.key")?))
-            .domain_name("localhost");
-        let endpoint = Endpoint::from_shared(format!("https://{listen}"))?
-            .tls_config(tls)?
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{listen}"))?
             .connect_timeout(REQUEST_TIMEOUT)
             .timeout(REQUEST_TIMEOUT);
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls)?;
+        }
         Ok(Clients { endpoint, _task: Arc::new(Aborted(task)) })
     }
 }
