@@ -73,20 +73,20 @@ fn from_the_host(store: &Store) -> Result<()> {
 #[ignore = "needs root: make test"]
 async fn clients_need_a_certificate_unless_tls_is_turned_off() -> Result<()> {
     let store = Store::ready("tls-on", 1)?;
-    store.clients().await?.put("w/k", "v").await?;
+    store.clients().await?.put_soon("w/k", "v").await?;
     let nameless = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(store.secret("ca.crt")?))
         .domain_name("localhost");
     ensure!(
-        store.clients_with(Some(nameless))?.put("w/k", "v").await.is_err(),
+        store.clients_with(Some(nameless)).await?.put("w/k", "v").await.is_err(),
         "no certificate was asked for"
     );
-    ensure!(store.clients_with(None)?.put("w/k", "v").await.is_err(), "clear text was taken");
+    ensure!(store.clients_with(None).await?.put("w/k", "v").await.is_err(), "clear text was taken");
 
     let store = Store::namespace("tls-off")?;
     store.apply(1, "  tls: {client: false}\n")?;
     store.wait_ready(1, READY_TIMEOUT)?;
-    store.clients_with(None)?.put("w/k", "v").await
+    store.clients_with(None).await?.put_soon("w/k", "v").await
 }
 
 #[test]

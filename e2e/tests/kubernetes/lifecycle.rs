@@ -74,7 +74,7 @@ async fn new_settings_reach_one_member_after_the_other() -> Result<()> {
 async fn data_stays_or_goes_as_the_reclaim_policy_says() -> Result<()> {
     let store = Store::ready("reclaim", 3)?;
     let clients = store.clients().await?;
-    clients.put("w/kept", "w/kept").await?;
+    clients.put_soon("w/kept", "w/kept").await?;
     let delete = || store.kubectl(&["delete", "storecluster", store.name, "--wait"]);
     let gone = || {
         until("the pods to go", CHANGE_TIMEOUT, || {

@@ -134,16 +134,24 @@ impl Store {
             .ca_certificate(Certificate::from_pem(self.secret("ca.crt")?))
             .identity(Identity::from_pem(self.secret("tls.crt")?, self.secret("tls.key")?))
             .domain_name("localhost");
-        self.clients_with(Some(tls))
+        self.clients_with(Some(tls)).await
     }
 
     /// The same with these certificates, or in clear text.
-    pub fn clients_with(&self, tls: Option<ClientTlsConfig>) -> Result<Clients> {
+    pub async fn clients_with(&self, tls: Option<ClientTlsConfig>) -> Result<Clients> {
         let service = format!("{}-client", self.name);
         let address = self.kubectl(&["get", "service", &service, "-o", "jsonpath={.spec.clusterIP}"])?;
         let to: SocketAddr = format!("{address}:2379").parse()?;
         let listen: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let task = tokio::spawn(async move { proxy::serve(listen, &NODES[0].namespace(), to).await });
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(listen).await.is_err() {
+            // The task binds the port first thing.
+            if began.elapsed() > REQUEST_TIMEOUT {
+                bail!("the way into {} does not open", NODES[0].name);
+            }
+            tokio::task::yield_now().await;
+        }
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{listen}"))?
             .connect_timeout(REQUEST_TIMEOUT)
@@ -186,6 +194,18 @@ impl Clients {
             PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
         KvClient::new(self.channel().await?).put(request).await?;
         Ok(())
+    }
+
+    /// Puts, tried again: a Service reaches a node's rules a moment after its pods are ready.
+    pub async fn put_soon(&self, key: &str, value: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.put(key, value).await {
+                Ok(()) => return Ok(()),
+                Err(error) if began.elapsed() > CHANGE_TIMEOUT => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     /// Every key of the workload with its value, read linearizably; tried again while members come and go.
