@@ -40,7 +40,9 @@ pub enum Refusal {
 pub struct Write {
     /// Its name; the next number.
     pub id: WriteId,
-    /// Entries to append. The first one's index may lie inside the log: what was from there on is replaced.
+    /// The log's new end, before the entries are appended.
+    pub keep: Option<Index>,
+    /// Entries to append, without gaps. The first one's index may lie inside the log: see [`crate::log::Layout`].
     pub entries: Vec<Entry>,
     /// The hard state after this write, if it changed.
     pub hard_state: Option<HardState>,

@@ -3,6 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::config::Config;
+use crate::entry::{HardState, SnapshotMark};
+use crate::id::Time;
+use crate::log::{Layout, LogRead};
+use crate::paxos::Paxos;
+use crate::protocol::Protocol;
+use crate::raft::Raft;
+use crate::zab::Zab;
+
 /// The protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolKind {
@@ -20,6 +29,9 @@ pub enum ProtocolKind {
 pub struct UnknownProtocol(pub String);
 
 impl ProtocolKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Raft, Self::MultiPaxos, Self::Zab];
+
     /// The number that stands for it in log records and handshakes.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -30,12 +42,33 @@ impl ProtocolKind {
         }
     }
 
-    /// Whether this version has it.
+    /// What it needs of the log.
     #[must_use]
-    pub fn is_available(self) -> bool {
+    pub fn layout(self) -> Layout {
         match self {
-            Self::Raft => true,
-            Self::MultiPaxos | Self::Zab => false,
+            Self::Raft | Self::Zab => Layout::Tail,
+            Self::MultiPaxos => Layout::Slots,
+        }
+    }
+
+    /// A member after a start: `hard_state` and `log` as recovered, all of it durable, `mark` the checkpoint in the state
+    /// machine. At the first boot the mark has index 0 and the initial membership.
+    ///
+    /// # Panics
+    /// If `log` has a membership entry that can't be decoded, or can't be read.
+    #[must_use]
+    pub fn start(
+        self,
+        config: Config,
+        hard_state: HardState,
+        mark: SnapshotMark,
+        log: &dyn LogRead,
+        now: Time,
+    ) -> Box<dyn Protocol> {
+        match self {
+            Self::Raft => Box::new(Raft::new(config, hard_state, mark, log, now)),
+            Self::MultiPaxos => Box::new(Paxos::new(config, hard_state, mark, log, now)),
+            Self::Zab => Box::new(Zab::new(config, hard_state, mark, log, now)),
         }
     }
 }
@@ -54,7 +87,7 @@ impl FromStr for ProtocolKind {
     type Err = UnknownProtocol;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Self::Raft, Self::MultiPaxos, Self::Zab]
+        Self::ALL
             .into_iter()
             .find(|kind| kind.to_string().eq_ignore_ascii_case(name))
             .ok_or_else(|| UnknownProtocol(name.to_owned()))

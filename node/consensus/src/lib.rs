@@ -16,13 +16,24 @@
 //!
 //! A `step` never fails on input from a peer: what is stale or malformed is dropped, a broken invariant of its own panics.
 
+pub mod config;
 pub mod effect;
 pub mod entry;
+mod flow;
 pub mod id;
 pub mod input;
 pub mod kind;
 pub mod log;
 pub mod membership;
+mod outbox;
+pub mod paxos;
 pub mod protocol;
 pub mod quorum;
 pub mod raft;
+mod random;
+mod rounds;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
+pub mod zab;

@@ -7,7 +7,7 @@ use crate::log::LogRead;
 use crate::membership::Membership;
 
 /// A protocol's part on one member. `log` is the same member's log with every write so far.
-pub trait Protocol {
+pub trait Protocol: std::fmt::Debug + Send {
     /// Takes one input at `now` and pushes effects, in order. `now` never goes back.
     fn step(&mut self, now: Time, input: Input, log: &dyn LogRead, effects: &mut Vec<Effect>);
 

@@ -2,7 +2,7 @@
 
 use quorate_consensus::entry::{Entry, Kind};
 use quorate_consensus::id::{Index, Time};
-use quorate_consensus::log::LogRead;
+use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_state::command::{Command, CommandKind, LeaseRevoke};
 use quorate_state::machine::{self, Payload};
@@ -54,7 +54,10 @@ impl Replica {
             let entry = entries.get(usize::try_from(index - from.0).ok()?)?;
             origin(entry).filter(|origin| origin.member == own).map(|origin| origin.request)
         };
-        let applied = self.state.apply(entries.iter().map(machine_entry).collect())?;
+        let applied = {
+            let layout = self.layout;
+            self.state.apply(entries.iter().map(|entry| machine_entry(entry, layout)).collect())?
+        };
         for change in &applied.leases {
             self.leases.changed(now, *change);
         }
@@ -163,22 +166,26 @@ impl Replica {
 
 fn origin(entry: &Entry) -> Option<Origin> {
     match entry.kind {
-        Kind::Command => payload::split(&entry.payload).map(|(origin, _)| origin),
+        Kind::Command => payload::split(&entry.payload).map(|(origin, _, _)| origin),
         Kind::NoOp | Kind::Membership => None,
     }
 }
 
-fn machine_entry(entry: &Entry) -> machine::Entry {
-    let payload = match entry.kind {
-        Kind::NoOp => Payload::NoOp,
-        Kind::Membership => Payload::Membership(entry.payload.clone()),
-        Kind::Command => {
-            // A payload too short for its header is a command of nobody that changes nothing.
-            match payload::split(&entry.payload) {
-                Some((origin, command)) => Payload::Command(command, origin.of_client()),
-                None => Payload::Command(bytes::Bytes::new(), None),
+fn machine_entry(entry: &Entry, layout: Layout) -> machine::Entry {
+    let (proposed, payload) = match entry.kind {
+        Kind::NoOp => (entry.payload.first_chunk().map_or(0, |epoch| u64::from_le_bytes(*epoch)), Payload::NoOp),
+        Kind::Membership => (0, Payload::Membership(entry.payload.clone())),
+        Kind::Command => match payload::split(&entry.payload) {
+            Some((origin, proposed, command)) => {
+                (proposed.0, Payload::Command(command, origin.of_client()))
             }
-        }
+            // A payload too short for its header is a command of nobody that changes nothing.
+            None => (0, Payload::Command(bytes::Bytes::new(), None)),
+        },
     };
-    machine::Entry { index: entry.index.0, epoch: entry.epoch.0, payload }
+    let epoch = match layout {
+        Layout::Tail => entry.epoch.0,
+        Layout::Slots => 0,
+    };
+    machine::Entry { index: entry.index.0, epoch, proposed, payload }
 }

@@ -9,8 +9,8 @@ use quorate_consensus::id::{Index, MemberId, WriteId};
 #[derive(Debug)]
 struct Written {
     id: WriteId,
-    /// Its entries' first and last index, if it has any; the log ends with the last one then.
-    range: Option<(Index, Index)>,
+    /// The first index that it changes, if it changes the log.
+    first: Option<Index>,
     /// The sync that makes it durable; `None` until the next flush.
     sync: Option<u64>,
 }
@@ -28,21 +28,17 @@ pub(crate) struct Durability {
     written: VecDeque<Written>,
     held: VecDeque<Held>,
     persisted: WriteId,
-    durable: Index,
 }
 
 impl Durability {
     /// After a start: everything that recovery found is durable.
-    pub(crate) fn new(last: Index) -> Self {
-        Self { written: VecDeque::new(), held: VecDeque::new(), persisted: WriteId(0), durable: last }
+    pub(crate) fn new() -> Self {
+        Self { written: VecDeque::new(), held: VecDeque::new(), persisted: WriteId(0) }
     }
 
-    /// A write was handed to the log. `range` is its first and last index.
-    pub(crate) fn wrote(&mut self, id: WriteId, range: Option<(Index, Index)>) {
-        if let Some((first, _)) = range {
-            self.durable = self.durable.min(first.previous());
-        }
-        self.written.push_back(Written { id, range, sync: None });
+    /// A write was handed to the log. `first` is the first index that it changes.
+    pub(crate) fn wrote(&mut self, id: WriteId, first: Option<Index>) {
+        self.written.push_back(Written { id, first, sync: None });
     }
 
     /// The log was flushed: sync number `sync` covers all writes so far.
@@ -63,24 +59,9 @@ impl Durability {
                 break;
             }
             self.persisted = write.id;
-            let range = write.range;
             self.written.pop_front();
-            if let Some((_, last)) = range {
-                self.durable = self.unreplaced(last);
-            }
         }
         (self.persisted != before).then_some(self.persisted)
-    }
-
-    /// `last`, or the index before what a write that is still under way replaced.
-    fn unreplaced(&self, last: Index) -> Index {
-        let replaced = self.written.iter().filter_map(|write| write.range).map(|(first, _)| first.previous());
-        replaced.fold(last, Index::min)
-    }
-
-    /// The log now starts behind an installed, durable snapshot.
-    pub(crate) fn reset(&mut self, last: Index) {
-        self.durable = last;
     }
 
     /// Holds a message back until a write is durable; gives it back at once if it is.
@@ -108,9 +89,10 @@ impl Durability {
         released
     }
 
-    /// The end of the log's durable part: nothing behind it is applied, so that the state never outruns the log.
+    /// No write under way changes the log up to here: nothing behind it is applied, so that the state never outruns the log.
     pub(crate) fn durable(&self) -> Index {
-        self.durable
+        let changed = self.written.iter().filter_map(|write| write.first);
+        changed.map(Index::previous).min().unwrap_or(Index(u64::MAX))
     }
 }
 
@@ -120,22 +102,22 @@ mod tests {
 
     #[test]
     fn a_replaced_tail_is_durable_only_with_the_replacement() {
-        let mut durability = Durability::new(Index(5));
-        durability.wrote(WriteId(1), Some((Index(6), Index(9))));
+        let mut durability = Durability::new();
+        durability.wrote(WriteId(1), Some(Index(6)));
         durability.flushed(1);
-        durability.wrote(WriteId(2), Some((Index(8), Index(8))));
+        durability.wrote(WriteId(2), Some(Index(8)));
         assert_eq!(durability.durable(), Index(5));
         assert_eq!(durability.synced(1), Some(WriteId(1)));
         assert_eq!(durability.durable(), Index(7));
         durability.flushed(2);
         assert_eq!(durability.synced(2), Some(WriteId(2)));
-        assert_eq!(durability.durable(), Index(8));
+        assert_eq!(durability.durable(), Index(u64::MAX));
         assert_eq!(durability.synced(2), None);
     }
 
     #[test]
     fn a_message_waits_for_its_write() {
-        let mut durability = Durability::new(Index(0));
+        let mut durability = Durability::new();
         durability.wrote(WriteId(1), None);
         assert!(durability.hold(MemberId(2), Bytes::new(), None).is_some());
         assert!(durability.hold(MemberId(2), Bytes::new(), Some(WriteId(1))).is_none());

@@ -55,7 +55,6 @@ pub enum BootError {
         /// The log's last index.
         last: u64,
     },
-    /// The group's protocol is not there yet.
-    #[error("the protocol {0} is not there yet: choose Raft")]
+} is not there yet: choose Raft")]
     NotThereYet(quorate_consensus::kind::ProtocolKind),
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quorate_consensus::config::Config;
 use quorate_consensus::entry::SnapshotMark;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::input::Input;
 use quorate_consensus::kind::ProtocolKind;
-use quorate_consensus::log::LogRead;
+use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_consensus::protocol::Status;
-use quorate_consensus::raft::{self, Raft};
 use quorate_state::machine::StateMachine;
 use quorate_storage::backend::{Backend, Batch};
 use quorate_storage::disk::Disk;
@@ -33,7 +33,7 @@ pub struct HostConfig {
     /// The protocol of its groups.
     pub protocol: ProtocolKind,
     /// The protocol's settings; they name the member.
-    pub raft: raft::Config,
+    pub consensus: Config,
     /// The log's sizes.
     pub wal: wal::Config,
     /// The membership of a member that starts for the first time; not looked at later.
@@ -59,15 +59,16 @@ impl Host {
         backend: Arc<dyn Backend>,
         now: Time,
     ) -> Result<Self, BootError> {
-        if !config.protocol.is_available() {
-            return Err(BootError::NotThereYet(config.protocol));
-        }
         // The state is durable before the log exists: a log without a state can't be.
         let state = StateMachine::open(Arc::clone(&backend), config.initial.encode())?;
         let identity = Identity {
             cluster_id: config.cluster_id,
-            member_id: config.raft.id.0,
+            member_id: config.consensus.id.0,
             protocol: config.protocol.code(),
+            layout: match config.protocol.layout() {
+                Layout::Tail => wal::Layout::Tail,
+                Layout::Slots => wal::Layout::Slots,
+            },
         };
         let wal = if Wal::exists(&*disk)? {
             Wal::open(disk, config.wal)?
@@ -79,7 +80,7 @@ impl Host {
             return Err(BootError::Foreign { found, expected });
         }
         let mut log = SharedLog(wal);
-        adopt_snapshot(&state, &mut log)?;
+        adopt_snapshot(&config, &state, &mut log)?;
         let replica = boot(&config, &log, state, backend, now)?;
         Ok(Self { config, log, replicas: BTreeMap::from([(GroupId::DEFAULT, replica)]) })
     }
@@ -152,7 +153,12 @@ impl Host {
         chunks: Vec<Batch>,
     ) -> Result<(), Fatal> {
         let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
-        if index <= replica.commit || self.log.group(group).epoch(index) == Ok(epoch) {
+        let held = match replica.layout {
+            Layout::Tail => self.log.group(group).epoch(index) == Ok(epoch),
+            // An accepted value may not be the chosen one.
+            Layout::Slots => false,
+        };
+        if index <= replica.commit || held {
             return Ok(());
         }
         replica.install(now, (index, epoch), chunks, &mut self.log)
@@ -183,7 +189,7 @@ impl Host {
     /// This member.
     #[must_use]
     pub fn member_id(&self) -> MemberId {
-        self.config.raft.id
+        self.config.consensus.id
     }
 
     /// The cluster.
@@ -193,10 +199,20 @@ impl Host {
     }
 }
 
-/// A crash may come between the state and the log of an installed snapshot: the log then ends before the state.
-fn adopt_snapshot(state: &StateMachine, log: &mut SharedLog) -> Result<(), BootError> {
+/// A crash may come between the state and the log of an installed snapshot: the log then lacks what is in the state, or has
+/// something else in its place.
+fn adopt_snapshot(
+    config: &HostConfig,
+    state: &StateMachine,
+    log: &mut SharedLog,
+) -> Result<(), BootError> {
     let (applied, epoch) = state.applied();
-    if applied > log.group(GroupId::DEFAULT).last_index().0 {
+    let view = log.group(GroupId::DEFAULT);
+    let held = match config.protocol.layout() {
+        Layout::Tail => view.epoch(Index(applied)) == Ok(Epoch(epoch)),
+        Layout::Slots => (view.snapshot_index().0 + 1..=applied).all(|slot| view.epoch(Index(slot)).is_ok()),
+    };
+    if !held && applied > view.snapshot_index().0 {
         log.0.reset(GroupId::DEFAULT.0, applied, epoch)?;
     }
     Ok(())
@@ -224,19 +240,24 @@ fn boot(
     let mut hard_state = view.hard_state();
     // What was applied was decided.
     hard_state.commit = hard_state.commit.max(Index(applied)).min(view.last_index());
+    if config.protocol.layout() == Layout::Slots {
+        // The hint may lie behind a slot whose accept was not durable.
+        hard_state.commit = Index(applied);
+    }
     let commit = hard_state.commit;
     // What is here is served before anything new is applied.
     let published =
         Output::Published { group, reader: state.reader(), events: Vec::new(), applied: Index(applied) };
-    let protocol = Raft::new(config.raft.clone(), hard_state, mark, &view, now);
+    let protocol = config.protocol.start(config.consensus.clone(), hard_state, mark, &view, now);
     Ok(Replica {
         group,
-        id: config.raft.id,
+        id: config.consensus.id,
+        layout: config.protocol.layout(),
         protocol,
         state,
         backend,
         leases: Leases::default(),
-        durability: Durability::new(view.last_index()),
+        durability: Durability::new(),
         pending: Pending::default(),
         batch: Vec::new(),
         read_batch: Vec::new(),
@@ -274,7 +295,6 @@ impl Replica {
         self.backend.persist().map_err(machine)?;
         self.state = StateMachine::open(Arc::clone(&self.backend), bytes::Bytes::new())?;
         log.0.reset(self.group.0, index.0, epoch.0)?;
-        self.durability.reset(index);
         self.commit = self.commit.max(index);
         let membership = Membership::decode(self.state.membership()).unwrap_or_default();
         self.input(now, Input::SnapshotInstalled(SnapshotMark { index, epoch, membership }), log)?;

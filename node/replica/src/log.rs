@@ -27,6 +27,7 @@ impl SharedLog {
     pub(crate) fn append(
         &mut self,
         group: GroupId,
+        keep: Option<Index>,
         entries: Vec<Entry>,
         hard_state: Option<HardState>,
     ) -> Result<(), Fatal> {
@@ -42,7 +43,7 @@ impl SharedLog {
             established: established.0,
             commit: commit.0,
         });
-        Ok(self.0.append(group.0, records.collect(), hard_state)?)
+        Ok(self.0.append(group.0, keep.map(|keep| keep.0), records.collect(), hard_state)?)
     }
 }
 

@@ -1,8 +1,8 @@
-//! The payload of a command's entry: who asked, then the command.
+//! The payload of a command's entry: who asked, the epoch it was proposed in, then the command.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use quorate_consensus::id::MemberId;
+use quorate_consensus::id::{Epoch, MemberId};
 
 use quorate_state::machine;
 
@@ -28,25 +28,27 @@ impl Origin {
     }
 }
 
-/// Bytes before the command: member and request, little endian.
-const HEADER_BYTES: usize = 16;
+/// Bytes before the command: member, request and epoch, little endian.
+const HEADER_BYTES: usize = 24;
 
-/// An entry's payload.
-pub(crate) fn join(origin: Origin, command: &[u8]) -> Bytes {
+/// An entry's payload. On its way to a leader it has epoch 0.
+pub(crate) fn join(origin: Origin, proposed: Epoch, command: &[u8]) -> Bytes {
     let mut payload = BytesMut::with_capacity(HEADER_BYTES + command.len());
     payload.put_u64_le(origin.member.0);
     payload.put_u64_le(origin.request.0);
+    payload.put_u64_le(proposed.0);
     payload.put_slice(command);
     payload.freeze()
 }
 
-/// Origin and command of a payload; `None` if it is too short to be one.
-pub(crate) fn split(payload: &Bytes) -> Option<(Origin, Bytes)> {
+/// Origin, epoch and command of a payload; `None` if it is too short to be one.
+pub(crate) fn split(payload: &Bytes) -> Option<(Origin, Epoch, Bytes)> {
     let (member, rest) = payload.split_first_chunk::<8>()?;
-    let (request, _) = rest.split_first_chunk::<8>()?;
+    let (request, rest) = rest.split_first_chunk::<8>()?;
+    let (proposed, _) = rest.split_first_chunk::<8>()?;
     let origin = Origin {
         member: MemberId(u64::from_le_bytes(*member)),
         request: RequestId(u64::from_le_bytes(*request)),
     };
-    Some((origin, payload.slice(HEADER_BYTES..)))
+    Some((origin, Epoch(u64::from_le_bytes(*proposed)), payload.slice(HEADER_BYTES..)))
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use quorate_consensus::effect::{Effect, Refusal, Write};
 use quorate_consensus::id::{Epoch, Index, MemberId, ReadId, Time};
 use quorate_consensus::input::{Input, Proposal, ProposalId};
+use quorate_consensus::log::Layout;
 use quorate_consensus::membership::Membership;
 use quorate_consensus::protocol::{Part, Protocol, Status};
-use quorate_consensus::raft::Raft;
 use quorate_state::machine::StateMachine;
 use quorate_storage::backend::Backend;
 
@@ -36,7 +36,8 @@ pub(crate) struct Change {
 pub struct Replica {
     pub(crate) group: GroupId,
     pub(crate) id: MemberId,
-    pub(crate) protocol: Raft,
+    pub(crate) layout: Layout,
+    pub(crate) protocol: Box<dyn Protocol>,
     pub(crate) state: StateMachine,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) leases: Leases,
@@ -212,7 +213,7 @@ impl Replica {
     }
 
     fn forwarded_command(&mut self, from: MemberId, payload: bytes::Bytes) {
-        let Some((origin, command)) = payload::split(&payload) else { return };
+        let Some((origin, _, command)) = payload::split(&payload) else { return };
         if self.protocol.status().part == Part::Leader {
             self.batch.push((origin, command));
         } else {
@@ -226,20 +227,21 @@ impl Replica {
         if self.batch.is_empty() {
             return Ok(());
         }
-        if self.protocol.status().part == Part::Leader {
+        let status = self.protocol.status();
+        if status.part == Part::Leader {
             let proposals: Vec<Proposal> = std::mem::take(&mut self.batch)
                 .into_iter()
                 .map(|(origin, command)| {
                     let id = self.name_proposal();
                     self.proposed.insert(id, origin);
-                    Proposal { id, payload: payload::join(origin, &command) }
+                    Proposal { id, payload: payload::join(origin, status.epoch, &command) }
                 })
                 .collect();
             return self.input(now, Input::Propose(proposals), log);
         }
         if let Some(leader) = self.leader {
             for (origin, command) in std::mem::take(&mut self.batch) {
-                self.send(leader, Envelope::Command(payload::join(origin, &command)));
+                self.send(leader, Envelope::Command(payload::join(origin, Epoch(0), &command)));
             }
         }
         // Without a leader they stay: `Pending` bounds their number, and those whose client left are dropped here.
@@ -462,11 +464,10 @@ impl Replica {
     }
 
     fn write(&mut self, write: Write, log: &mut SharedLog) -> Result<(), Fatal> {
-        let range =
-            write.entries.first().zip(write.entries.last()).map(|(first, last)| (first.index, last.index));
-        let Write { id, entries, hard_state } = write;
-        log.append(self.group, entries, hard_state)?;
-        self.durability.wrote(id, range);
+        let Write { id, keep, entries, hard_state } = write;
+        let first = keep.map(Index::next).or(entries.first().map(|entry| entry.index));
+        log.append(self.group, keep, entries, hard_state)?;
+        self.durability.wrote(id, first);
         Ok(())
     }
 

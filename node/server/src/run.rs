@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use quorate_api::peer::peer_server::PeerServer;
 use quorate_consensus::id::Time;
 use quorate_consensus::membership::Role;
-use quorate_consensus::raft;
+use quorate_consensus::config::Config as Consensus;
 use quorate_replica::change::MembershipChange;
 use quorate_replica::error::BootError;
 use quorate_replica::event::{GroupId, Request};
@@ -128,13 +128,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 fn host_config(config: &Config, identity: &Identity) -> HostConfig {
-    let mut raft = raft::Config::new(identity.member_id, identity.member_id.0 ^ driver::unix_nanoseconds());
-    raft.election_timeout_ms = config.election_ms;
-    raft.heartbeat_interval_ms = config.heartbeat_ms;
+    let mut consensus = Consensus::new(identity.member_id, identity.member_id.0 ^ driver::unix_nanoseconds());
+    consensus.election_timeout_ms = config.election_ms;
+    consensus.heartbeat_interval_ms = config.heartbeat_ms;
     HostConfig {
         cluster_id: identity.cluster_id,
         protocol: config.protocol,
-        raft,
+        consensus,
         wal: wal::Config::default(),
         initial: identity.initial.clone(),
     }

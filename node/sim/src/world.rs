@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use quorate_consensus::config::Config;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::{Member, Membership, Role};
-use quorate_consensus::raft;
 use quorate_replica::event::{Event, GroupId, Request, RequestId};
 use quorate_replica::host::{Host, HostConfig};
 use quorate_replica::output::{Answer, Failure, Output};
@@ -62,6 +62,7 @@ struct Machine {
 /// Members, network, clients, and what will happen.
 #[derive(Debug)]
 pub struct World {
+    protocol: ProtocolKind,
     random: Random,
     now: Time,
     moment: u64,
@@ -87,15 +88,15 @@ const SYNC_MS_MAX: u64 = 8;
 const DELAY_MS_MAX: u64 = 12;
 /// A client's patience; longer than an election, so that most requests get through one.
 const PATIENCE_MS: u64 = 5_000;
-/// After healing everybody agrees within this time.
 /// More timers than this at one moment are a timer that does not go away.
 const RINGS_MAX: u32 = 10_000;
+/// After healing everybody agrees within this time.
 const PROGRESS_MS: u64 = 60_000;
 
 impl World {
     /// A world of this many voters.
     #[must_use]
-    pub fn new(seed: u64, voters: u64, story: bool) -> Self {
+    pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: bool) -> Self {
         let member = |id| Member {
             id: MemberId(id),
             name: format!("m{id}"),
@@ -109,6 +110,7 @@ impl World {
         let machine =
             || Machine { disk: SimDisk::default(), backend: MemoryBackend::default(), host: None, boots: 0 };
         let mut world = Self {
+            protocol,
             random: Random::new(seed),
             now: Time(0),
             moment: 0,
@@ -176,13 +178,13 @@ impl World {
 
     fn boot(&mut self, id: MemberId) {
         self.tell(|| format!("member {id} starts"));
-        let mut raft = raft::Config::new(id, self.random.draw());
-        raft.append_bytes_max = 512;
-        raft.inflight_appends_max = 4;
+        let mut consensus = Config::new(id, self.random.draw());
+        consensus.append_bytes_max = 512;
+        consensus.inflight_appends_max = 4;
         let config = HostConfig {
             cluster_id: 1,
-            protocol: ProtocolKind::Raft,
-            raft,
+            protocol: self.protocol,
+            consensus,
             wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
             initial: self.initial.clone(),
         };

@@ -45,8 +45,12 @@ pub struct Origin {
 pub struct Entry {
     /// Its index.
     pub index: u64,
-    /// Its epoch.
+    /// Its epoch in the log, or 0 where members may hold it in different ones (Multi-Paxos).
     pub epoch: u64,
+    /// The epoch of the leader that proposed it first; 0 for entries of no leader. The same on every member. One that is
+    /// lower than that of an earlier entry is of a deposed leader, brought back by a recovery: it is not applied, so that a
+    /// leader's entries follow those of all leaders before it (Zab's primary order).
+    pub proposed: u64,
     /// What it says.
     pub payload: Payload,
 }
@@ -65,7 +69,7 @@ pub enum LeaseChange {
 pub struct Applied {
     /// One answer for each command that was applied, with its index, in order.
     pub responses: Vec<(u64, Result<Response, ApplyError>)>,
-    /// Indexes of commands that were repeated or overtaken, and not applied.
+    /// Indexes of commands that were repeated or overtaken, or whose leader was deposed before: not applied.
     pub dropped: Vec<u64>,
     /// What happened, in the order of revisions.
     pub events: Vec<Event>,
@@ -95,6 +99,9 @@ struct Meta {
     /// Alarms, sorted.
     #[prost(message, repeated, tag = "8")]
     alarms: Vec<Alarm>,
+    /// The highest epoch that an applied entry was proposed in.
+    #[prost(uint64, tag = "9")]
+    proposed_epoch: u64,
 }
 
 const META_KEY: &[u8] = b"state";
@@ -177,14 +184,16 @@ impl StateMachine {
             assert_eq!(entry.index, self.meta.applied_index + 1, "entries are applied in order");
             self.meta.applied_index = entry.index;
             self.meta.applied_epoch = entry.epoch;
+            let deposed = entry.proposed < self.meta.proposed_epoch;
+            self.meta.proposed_epoch = entry.proposed.max(self.meta.proposed_epoch);
             match entry.payload {
                 Payload::NoOp => {}
                 Payload::Membership(membership) => self.meta.membership = membership,
-                Payload::Command(_, Some(origin)) if !self.is_new(origin) => {
+                Payload::Command(_, origin) if deposed || !self.is_new(origin) => {
                     applied.dropped.push(entry.index);
                 }
                 Payload::Command(bytes, _) => {
-                    let result = self.command(&mut overlay, &bytes, entry.epoch, &mut applied);
+                    let result = self.command(&mut overlay, &bytes, entry.proposed, &mut applied);
                     let response = match result {
                         Ok(body) => Ok(Response { revision: self.meta.revision, body }),
                         Err(ReadError::Refused(refusal)) => Err(refusal),
@@ -241,7 +250,8 @@ impl StateMachine {
         Ok(body)
     }
 
-    fn is_new(&mut self, Origin { member, request }: Origin) -> bool {
+    fn is_new(&mut self, origin: Option<Origin>) -> bool {
+        let Some(Origin { member, request }) = origin else { return true };
         let last = self.meta.requests.entry(member).or_default();
         let new = request > *last;
         *last = request.max(*last);

@@ -71,7 +71,7 @@ fn machine(backend: &MemoryBackend) -> StateMachine {
 fn apply(machine: &mut StateMachine, kind: CommandKind) -> Result<Response, ApplyError> {
     let index = machine.applied().0 + 1;
     let payload = Payload::Command(Command::new(kind).to_bytes(), None);
-    let applied = machine.apply(vec![Entry { index, epoch: 1, payload }]).expect("memory works");
+    let applied = machine.apply(vec![Entry { index, epoch: 1, proposed: 1, payload }]).expect("memory works");
     applied.responses.into_iter().next().expect("one answer").1
 }
 
@@ -267,7 +267,7 @@ fn a_repeated_request_is_applied_once() {
     let command = Command::new(put("k", "v")).to_bytes();
     let entry = |index, request| {
         let origin = Some(Origin { member: 4, request });
-        Entry { index, epoch: 1, payload: Payload::Command(command.clone(), origin) }
+        Entry { index, epoch: 1, proposed: 1, payload: Payload::Command(command.clone(), origin) }
     };
     let applied =
         machine.apply(vec![entry(1, 10), entry(2, 10), entry(3, 9), entry(4, 11)]).expect("memory works");
@@ -282,7 +282,7 @@ fn alarms_are_a_set_that_survives_a_restart() {
     let alarm = |member| Alarm { member, kind: 1 };
     let mut change = |index, member, raise| {
         let command = Command::new(CommandKind::Alarm(AlarmChange { alarm: alarm(member), raise }));
-        let entry = Entry { index, epoch: 1, payload: Payload::Command(command.to_bytes(), None) };
+        let entry = Entry { index, epoch: 1, proposed: 1, payload: Payload::Command(command.to_bytes(), None) };
         match machine.apply(vec![entry]).unwrap().responses.remove(0).1.unwrap().body {
             Body::Alarm(changed) => changed,
             other => panic!("{other:?}"),

@@ -1,13 +1,16 @@
 //! Who belongs to the group. Replicated data: a new value is an entry of the log, in force when appended.
 
 mod codec;
+mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::effect::Refusal;
 use crate::id::MemberId;
 use crate::quorum::Quorum;
 
 pub use codec::Malformed;
+pub(crate) use stack::Stack;
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +120,18 @@ impl Membership {
             return Err(Invalid::Reused);
         }
         Ok(())
+    }
+
+    /// What speaks against a change to `target`, as far as it lies in the two memberships and in learners that are to vote:
+    /// `ready` tells whether one has caught up.
+    pub(crate) fn refusal(&self, target: &Self, ready: impl Fn(MemberId) -> bool) -> Option<Refusal> {
+        if self.check(target).is_err() {
+            return Some(Refusal::InvalidChange);
+        }
+        let voters = self.voters();
+        let promoted = target.voters().into_iter().filter(|id| self.members.contains_key(id));
+        let behind = promoted.filter(|id| !voters.contains(id)).any(|id| !ready(id));
+        behind.then_some(Refusal::LearnerNotReady)
     }
 
     /// The entry that starts the change to `target`: joint if the voters differ, else `target` itself.

@@ -1,6 +1,7 @@
 //! Membership changes: through a joint membership when the voters differ (thesis 4.3).
 
 use super::{PartState, Progress, Raft, not_leader};
+use crate::config::Config;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, Kind};
 use crate::input::ProposalId;
@@ -10,12 +11,12 @@ use crate::membership::Membership;
 impl Raft {
     pub(super) fn propose_membership(&mut self, id: ProposalId, target: Membership, log: &dyn LogRead) {
         if let Some(refusal) = self.change_refused(&target) {
-            self.effects.push(Effect::Refuse { id, refusal });
+            self.outbox.push(Effect::Refuse { id, refusal });
             return;
         }
         let next = self.present().1.towards(target);
         let index = self.append_membership(&next, log);
-        self.effects.push(Effect::Accepted { id, index, epoch: self.term });
+        self.outbox.push(Effect::Accepted { id, index, epoch: self.term });
         self.replicate(log);
     }
 
@@ -28,19 +29,12 @@ impl Raft {
         if !self.is_established() || present.is_joint() || *at > self.commit {
             return Some(Refusal::ChangeInProgress);
         }
-        if present.check(target).is_err() {
-            return Some(Refusal::InvalidChange);
-        }
-        let voters = present.voters();
-        let ready = |id| {
+        let Config { promotion_lag_max, election_timeout_ms, .. } = self.config;
+        present.refusal(target, |id| {
             leading.progress.get(&id).is_some_and(|progress| {
-                progress.matched.0 + self.config.promotion_lag_max >= self.commit.0
-                    && self.now.since_ms(progress.active_at) <= self.config.election_timeout_ms
+                progress.is_ready(self.commit, promotion_lag_max, self.now, election_timeout_ms)
             })
-        };
-        let promoted = target.voters().into_iter().filter(|id| present.members.contains_key(id));
-        let behind = promoted.filter(|id| !voters.contains(id)).any(|id| !ready(id));
-        behind.then_some(Refusal::LearnerNotReady)
+        })
     }
 
     fn append_membership(&mut self, membership: &Membership, log: &dyn LogRead) -> crate::id::Index {
@@ -82,7 +76,7 @@ impl Raft {
             self.become_follower(self.term, None);
             if self.present().1.removed.contains(&self.config.id) {
                 self.removed = true;
-                self.effects.push(Effect::Removed);
+                self.outbox.push(Effect::Removed);
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Body, Leading, PartState, Progress, Raft, Reads};
+use super::{Body, Leading, PartState, Progress, Raft, Rounds};
+use crate::flow::Backlog;
 use crate::effect::Effect;
 use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId, WriteId};
@@ -48,26 +49,23 @@ impl Raft {
         } else {
             self.term = asked_term;
             self.vote = Some(own);
-            campaign.own_vote = Some(WriteId(self.last_write.0 + 1));
+            campaign.own_vote = Some(self.outbox.this_write());
         }
         self.part = PartState::Candidate(campaign);
         let view = self.view(log);
         let (last_index, last_term) = (view.last_index(), view.last_epoch());
         for voter in self.present().1.quorum().voters() {
             if voter != own {
-                self.send(voter, Body::Vote { pre, forced, last_index, last_term });
-                if let Some(sent) = self.outgoing.last_mut() {
-                    sent.message.term = asked_term;
-                }
+                self.send_in(asked_term, voter, Body::Vote { pre, forced, last_index, last_term });
             }
         }
         self.count_votes(log);
     }
 
     pub(super) fn own_vote_persisted(&mut self, log: &dyn LogRead) {
-        let (own, persisted) = (self.config.id, self.persisted);
+        let own = self.config.id;
         if let PartState::Candidate(campaign) = &mut self.part
-            && campaign.own_vote.is_some_and(|write| write <= persisted)
+            && campaign.own_vote.is_some_and(|write| self.outbox.is_persisted(write))
         {
             campaign.own_vote = None;
             campaign.votes.insert(own, true);
@@ -125,13 +123,9 @@ impl Raft {
             self.vote = Some(from);
             self.reset_election_timer();
         }
-        self.send(from, Body::VoteReply { pre, granted });
-        if pre
-            && granted
-            && let Some(sent) = self.outgoing.last_mut()
-        {
-            sent.message.term = term;
-        }
+        // A granted pre-vote speaks of the term that was asked about; this member has not reached it.
+        let spoken = if pre && granted { term } else { self.term };
+        self.send_in(spoken, from, Body::VoteReply { pre, granted });
     }
 
     fn become_leader(&mut self, log: &dyn LogRead) {
@@ -141,7 +135,7 @@ impl Raft {
         let mut progress: BTreeMap<MemberId, Progress> =
             receivers.into_iter().map(|id| (id, Progress::new(last.next(), now))).collect();
         if let Some(mine) = progress.get_mut(&own) {
-            mine.acknowledged(self.durable, now);
+            mine.acknowledged(self.outbox.durable(), now);
         }
         self.leader = Some(own);
         self.part = PartState::Leader(Box::new(Leading {
@@ -150,9 +144,8 @@ impl Raft {
             heartbeat_at: now,
             check_quorum_at: now.after_ms(self.config.election_timeout_ms),
             transfer: None,
-            reads: Reads::default(),
-            uncommitted: std::collections::VecDeque::new(),
-            uncommitted_bytes: 0,
+            reads: Rounds::default(),
+            backlog: Backlog::default(),
         }));
         let first =
             Entry { index: last.next(), epoch: self.term, kind: Kind::NoOp, payload: bytes::Bytes::new() };
@@ -174,7 +167,7 @@ impl Raft {
             self.stop_leading();
             self.part = PartState::Follower;
             self.leader = None;
-            self.effects.push(Effect::Removed);
+            self.outbox.push(Effect::Removed);
         }
     }
 }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use prost::{Message as _, Oneof};
 
-use crate::effect::Refusal;
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 use crate::id::{Epoch, Index, ReadId};
+use crate::wire::{WireEntry, from_wire, to_wire};
 
 /// One message with the sender's term. See the table in [`crate::raft`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,17 +154,6 @@ struct WireAppend {
     commit: u64,
 }
 
-/// Its index follows from its place.
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireEntry {
-    #[prost(uint64, tag = "1")]
-    term: u64,
-    #[prost(uint32, tag = "2")]
-    kind: u32,
-    #[prost(bytes = "bytes", tag = "3")]
-    payload: Bytes,
-}
-
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct WireRejected {
     #[prost(uint64, tag = "1")]
@@ -224,7 +213,7 @@ fn wire(body: Body) -> WireBody {
         Body::Append { previous, previous_term, entries, commit } => WireBody::Append(WireAppend {
             previous: previous.0,
             previous_term: previous_term.0,
-            entries: entries.into_iter().map(wire_entry).collect(),
+            entries: to_wire(entries),
             commit: commit.0,
         }),
         Body::Appended { matched } => WireBody::Appended(matched.0),
@@ -251,18 +240,12 @@ fn body(wire: WireBody) -> Option<Body> {
             last_term: Epoch(vote.last_term),
         },
         WireBody::VoteReply(vote) => Body::VoteReply { pre: vote.pre, granted: vote.granted },
-        WireBody::Append(append) => {
-            // Indexes are counted, never added unchecked: a hostile peer may send the largest one.
-            append.previous.checked_add(append.entries.len() as u64)?;
-            let indexes = append.previous + 1..;
-            let entries = indexes.zip(append.entries).map(|(index, wire)| entry(Index(index), wire));
-            Body::Append {
-                previous: Index(append.previous),
-                previous_term: Epoch(append.previous_term),
-                entries: entries.collect::<Option<_>>()?,
-                commit: Index(append.commit),
-            }
-        }
+        WireBody::Append(append) => Body::Append {
+            previous: Index(append.previous),
+            previous_term: Epoch(append.previous_term),
+            entries: from_wire(append.previous, append.entries)?,
+            commit: Index(append.commit),
+        },
         WireBody::Appended(matched) => Body::Appended { matched: Index(matched) },
         WireBody::Rejected(rejected) => Body::Rejected {
             previous: Index(rejected.previous),
@@ -277,18 +260,6 @@ fn body(wire: WireBody) -> Option<Body> {
         WireBody::Removed(_) => Body::Removed,
     })
 }
-
-fn wire_entry(entry: Entry) -> WireEntry {
-    WireEntry { term: entry.epoch.0, kind: u32::from(entry.kind.code()), payload: entry.payload }
-}
-
-fn entry(index: Index, wire: WireEntry) -> Option<Entry> {
-    let kind = Kind::from_code(u8::try_from(wire.kind).ok()?)?;
-    Some(Entry { index, epoch: Epoch(wire.term), kind, payload: wire.payload })
-}
-
-/// A refusal of a read on its way back to a follower needs no reason: it asks again or gives up.
-pub(crate) const READ_REFUSED: Refusal = Refusal::NotLeader { leader: None };
 
 #[cfg(test)]
 mod tests {

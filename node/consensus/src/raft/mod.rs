@@ -17,44 +17,32 @@
 //! no change before an entry of its own term is committed (Ongaro, raft-dev 2015-07-10).
 
 mod change;
-mod config;
 mod election;
 mod message;
-mod progress;
 mod reads;
 mod replication;
-#[cfg(test)]
-mod tests;
 mod transfer;
-mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use crate::effect::{Effect, Refusal, Write};
-use crate::entry::{Entry, HardState, Kind, SnapshotMark};
-use crate::id::{Epoch, Index, MemberId, Time, WriteId};
+use crate::config::Config;
+use crate::effect::{Effect, Refusal};
+use crate::entry::{Entry, HardState, SnapshotMark};
+use crate::flow::{Backlog, Progress};
+use crate::id::{Epoch, Index, MemberId, Time};
 use crate::input::Input;
-use crate::log::LogRead;
-use crate::membership::Membership;
+use crate::log::{Layout, LogRead};
+use crate::membership::{Membership, Stack};
+use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
+use crate::random::Random;
+use crate::rounds::{self, Rounds};
+use crate::view::View;
 
-pub use config::Config;
 pub use message::{Body, Malformed, Message};
 
 use election::Campaign;
-use progress::Progress;
-use reads::Reads;
 use transfer::Transfer;
-use view::View;
-
-/// A message that this step sends.
-#[derive(Debug)]
-struct Outgoing {
-    to: MemberId,
-    message: Message,
-    /// Leaves only when everything written so far is durable.
-    durable: bool,
-}
 
 /// What a leader keeps.
 #[derive(Debug)]
@@ -65,10 +53,8 @@ struct Leading {
     heartbeat_at: Time,
     check_quorum_at: Time,
     transfer: Option<Transfer>,
-    reads: Reads,
-    /// Payload bytes by entry that is not committed yet, and their sum.
-    uncommitted: VecDeque<(Index, usize)>,
-    uncommitted_bytes: usize,
+    reads: Rounds,
+    backlog: Backlog,
 }
 
 #[derive(Debug)]
@@ -82,7 +68,7 @@ enum PartState {
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
-    random: u64,
+    random: Random,
     now: Time,
     term: Epoch,
     vote: Option<MemberId>,
@@ -92,20 +78,9 @@ pub struct Raft {
     election_at: Time,
     /// When a leader was last heard; `None` before the first one.
     leader_heard_at: Option<Time>,
-    /// The membership before the log's first entry, then those in the log that are not below the commit index.
-    memberships: VecDeque<(Index, Membership)>,
-    last_write: WriteId,
-    persisted: WriteId,
-    /// Writes under way with their entries' first and last index.
-    writing: VecDeque<(WriteId, Index, Index)>,
-    /// The log is durable up to here.
-    durable: Index,
-    saved: HardState,
-    told: (Epoch, Option<MemberId>, bool),
+    memberships: Stack,
+    outbox: Outbox,
     removed: bool,
-    fresh: Vec<Entry>,
-    outgoing: Vec<Outgoing>,
-    effects: Vec<Effect>,
 }
 
 impl Raft {
@@ -123,7 +98,7 @@ impl Raft {
         now: Time,
     ) -> Self {
         let mut raft = Self {
-            random: config.seed ^ config.id.0.rotate_left(32),
+            random: Random::new(config.seed ^ config.id.0.rotate_left(32)),
             config,
             now,
             term: hard_state.epoch,
@@ -133,19 +108,10 @@ impl Raft {
             part: PartState::Follower,
             election_at: now,
             leader_heard_at: None,
-            memberships: VecDeque::from([(log.snapshot_index(), mark.membership)]),
-            last_write: WriteId(0),
-            persisted: WriteId(0),
-            writing: VecDeque::new(),
-            durable: log.last_index(),
-            saved: hard_state,
-            told: (Epoch(0), None, false),
+            memberships: Stack::load(mark, log),
+            outbox: Outbox::new(Layout::Tail, hard_state, log),
             removed: false,
-            fresh: Vec::new(),
-            outgoing: Vec::new(),
-            effects: Vec::new(),
         };
-        raft.load_memberships(log);
         raft.reset_election_timer();
         if raft.is_only_voter() {
             raft.election_at = now;
@@ -153,30 +119,8 @@ impl Raft {
         raft
     }
 
-    fn load_memberships(&mut self, log: &dyn LogRead) {
-        let mut next = log.snapshot_index().next();
-        while next <= log.last_index() {
-            let entries = log
-                .entries(next, log.last_index().next(), self.config.append_bytes_max)
-                .expect("recovery opens only a log whose entries can be read");
-            for entry in &entries {
-                self.note_membership(entry);
-            }
-            next = entries.last().map_or(next, |entry| entry.index).next();
-        }
-    }
-
-    /// Takes over the membership in an appended entry.
-    fn note_membership(&mut self, entry: &Entry) {
-        if entry.kind == Kind::Membership {
-            let membership =
-                Membership::decode(&entry.payload).expect("a leader appends well-formed memberships");
-            self.memberships.push_back((entry.index, membership));
-        }
-    }
-
     fn present(&self) -> &(Index, Membership) {
-        self.memberships.back().expect("the base membership is always there")
+        self.memberships.present()
     }
 
     fn is_voter(&self) -> bool {
@@ -188,21 +132,12 @@ impl Raft {
     }
 
     fn view<'a>(&'a self, log: &'a dyn LogRead) -> View<'a> {
-        View { log, fresh: &self.fresh }
-    }
-
-    /// splitmix64 (Steele, Lea, Flood 2014); only election timeouts use it.
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.outbox.view(log)
     }
 
     fn reset_election_timer(&mut self) {
         let timeout = self.config.election_timeout_ms;
-        self.election_at = self.now.after_ms(timeout + self.draw() % timeout.max(1));
+        self.election_at = self.now.after_ms(timeout + self.random.draw() % timeout.max(1));
     }
 
     fn leader_is_alive(&self) -> bool {
@@ -214,6 +149,11 @@ impl Raft {
     }
 
     fn send(&mut self, to: MemberId, body: Body) {
+        self.send_in(self.term, to, body);
+    }
+
+    /// Sends in the name of a term that may not be reached yet.
+    fn send_in(&mut self, term: Epoch, to: MemberId, body: Body) {
         let durable = match body {
             Body::Vote { pre, .. } | Body::VoteReply { pre, .. } => !pre,
             Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. } => true,
@@ -224,55 +164,18 @@ impl Raft {
             | Body::TimeoutNow
             | Body::Removed => false,
         };
-        let message = Message { term: self.term, body };
-        self.outgoing.push(Outgoing { to, message, durable });
+        self.outbox.send(to, Message { term, body }.encode(), durable);
     }
 
     /// Adds an entry to this step's write. The first one of a step may lie inside the log.
     fn write_entry(&mut self, entry: Entry) {
-        if self.fresh.is_empty() {
-            self.durable = self.durable.min(entry.index.previous());
-            while self.memberships.len() > 1 && self.present().0 >= entry.index {
-                self.memberships.pop_back();
-            }
-        }
-        self.note_membership(&entry);
-        self.fresh.push(entry);
+        self.memberships.replaced_from(entry.index);
+        self.memberships.note(&entry);
+        self.outbox.append(entry);
     }
 
-    /// The end of a step: one write before all messages, which wait for it where they must.
-    fn flush(&mut self, effects: &mut Vec<Effect>) {
-        let hard_state =
-            HardState { epoch: self.term, vote: self.vote, established: Epoch(0), commit: self.commit };
-        let must_save = (hard_state.epoch, hard_state.vote) != (self.saved.epoch, self.saved.vote);
-        if must_save || !self.fresh.is_empty() {
-            self.last_write = WriteId(self.last_write.0 + 1);
-            if let (Some(first), Some(last)) = (self.fresh.first(), self.fresh.last()) {
-                self.writing.push_back((self.last_write, first.index, last.index));
-            }
-            self.saved = hard_state;
-            let entries = std::mem::take(&mut self.fresh);
-            effects.push(Effect::Write(Write { id: self.last_write, entries, hard_state: Some(hard_state) }));
-        }
-        let after = (self.last_write > self.persisted).then_some(self.last_write);
-        for Outgoing { to, message, durable } in self.outgoing.drain(..) {
-            effects.push(Effect::Send { to, payload: message.encode(), after: after.filter(|_| durable) });
-        }
-        effects.append(&mut self.effects);
-        let leadership = (self.term, self.leader, self.is_established());
-        if leadership != self.told {
-            self.told = leadership;
-            let (epoch, leader, established) = leadership;
-            effects.push(Effect::Leadership { epoch, leader, established });
-        }
-    }
-
-    fn persisted(&mut self, id: WriteId, log: &dyn LogRead) {
-        self.persisted = self.persisted.max(id);
-        while let Some((_, _, last)) = self.writing.pop_front_if(|(write, _, _)| *write <= id) {
-            let replaced = self.writing.iter().map(|(_, first, _)| first.previous());
-            self.durable = replaced.fold(last, Index::min);
-        }
+    fn persisted(&mut self, id: crate::id::WriteId, log: &dyn LogRead) {
+        self.outbox.persisted(id);
         self.own_vote_persisted(log);
         self.own_log_persisted(log);
     }
@@ -290,19 +193,17 @@ impl Raft {
             return;
         }
         self.commit = index;
-        while self.memberships.get(1).is_some_and(|(at, _)| *at <= index) {
-            self.memberships.pop_front();
-        }
-        self.effects.push(Effect::Commit(index));
+        self.memberships.committed(index);
+        self.outbox.push(Effect::Commit(index));
     }
 
     fn installed(&mut self, mark: SnapshotMark) {
-        self.memberships = VecDeque::from([(mark.index, mark.membership)]);
-        self.writing.clear();
-        self.durable = mark.index;
-        self.commit = self.commit.max(mark.index);
+        let index = mark.index;
+        self.memberships.installed(mark);
+        self.outbox.installed(index);
+        self.commit = self.commit.max(index);
         if let (Some(leader), PartState::Follower) = (self.leader, &self.part) {
-            self.send(leader, Body::Appended { matched: mark.index });
+            self.send(leader, Body::Appended { matched: index });
         }
     }
 
@@ -368,7 +269,7 @@ impl Raft {
             }
             Body::HeartbeatReply { round } => self.heartbeat_answered(from, round, log),
             Body::Read(id) => self.read_for(Some(from), id),
-            Body::ReadReply { id, index } => self.read_answered(id, index),
+            Body::ReadReply { id, index } => self.outbox.push(rounds::answer(id, index)),
             Body::TimeoutNow => self.told_to_stand(from, log),
             // Told apart from its term, above.
             Body::Removed => {}
@@ -439,7 +340,8 @@ impl Raft {
     fn validate(&self, log: &dyn LogRead) {
         let last = self.view(log).last_index();
         assert!(self.commit <= last, "committed {} behind the log's end {last}", self.commit);
-        assert!(self.durable <= last, "durable {} behind the log's end {last}", self.durable);
+        let durable = self.outbox.durable();
+        assert!(durable <= last, "durable {durable} behind the log's end {last}");
         if let PartState::Leader(leading) = &self.part {
             assert!(leading.progress.values().all(|progress| progress.matched < progress.next));
         }
@@ -466,7 +368,9 @@ impl Protocol for Raft {
             Input::Unreachable(peer) => self.unreachable(peer),
         }
         self.validate(log);
-        self.flush(effects);
+        let hard_state =
+            HardState { epoch: self.term, vote: self.vote, established: Epoch(0), commit: self.commit };
+        self.outbox.flush(hard_state, (self.term, self.leader, self.is_established()), effects);
     }
 
     fn deadline(&self) -> Time {

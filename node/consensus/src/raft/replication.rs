@@ -1,9 +1,9 @@
 //! Appending: the leader's side, the follower's side, and commitment.
 
-use super::progress::Flow;
-use super::{Body, Leading, PartState, Raft, not_leader};
+use super::{Body, PartState, Raft, not_leader};
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, Kind};
+use crate::flow::Flow;
 use crate::id::{Epoch, Index, MemberId};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
@@ -14,17 +14,17 @@ impl Raft {
         for Proposal { id, payload } in proposals {
             let refusal = match &self.part {
                 PartState::Leader(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
-                PartState::Leader(leading) => (leading.uncommitted_bytes
+                PartState::Leader(leading) => (leading.backlog.size_bytes()
                     >= self.config.uncommitted_bytes_max)
                     .then_some(Refusal::Overloaded),
                 PartState::Follower | PartState::Candidate(_) => Some(not_leader(self)),
             };
             if let Some(refusal) = refusal {
-                self.effects.push(Effect::Refuse { id, refusal });
+                self.outbox.push(Effect::Refuse { id, refusal });
                 continue;
             }
             self.lead_entry(Entry { index: next, epoch: self.term, kind: Kind::Command, payload });
-            self.effects.push(Effect::Accepted { id, index: next, epoch: self.term });
+            self.outbox.push(Effect::Accepted { id, index: next, epoch: self.term });
             next = next.next();
         }
         self.replicate(log);
@@ -35,8 +35,7 @@ impl Raft {
         let (index, bytes) = (entry.index, entry.payload.len());
         self.write_entry(entry);
         if let PartState::Leader(leading) = &mut self.part {
-            leading.uncommitted.push_back((index, bytes));
-            leading.uncommitted_bytes += bytes;
+            leading.backlog.push(index, bytes);
         }
     }
 
@@ -79,7 +78,7 @@ impl Raft {
                     if let Some(progress) = self.progress(id) {
                         progress.snapshot();
                     }
-                    self.effects.push(Effect::SendSnapshot { to: id });
+                    self.outbox.push(Effect::SendSnapshot { to: id });
                     return;
                 }
                 // Nothing can be sent from a damaged place; the caller repairs it or ends the member.
@@ -177,7 +176,7 @@ impl Raft {
 
     /// This leader's own entries became durable.
     pub(super) fn own_log_persisted(&mut self, log: &dyn LogRead) {
-        let (own, durable, now) = (self.config.id, self.durable, self.now);
+        let (own, durable, now) = (self.config.id, self.outbox.durable(), self.now);
         if let Some(mine) = self.progress(own)
             && mine.acknowledged(durable, now)
         {
@@ -199,7 +198,7 @@ impl Raft {
         let was_established = self.is_established();
         self.commit_to(reached);
         if let PartState::Leader(leading) = &mut self.part {
-            forget_committed(leading, reached);
+            leading.backlog.decided(reached);
         }
         if !was_established && self.is_established() {
             self.start_round();
@@ -248,7 +247,7 @@ impl Raft {
     /// Tells everybody that the leader lives; carries the newest round of reads.
     pub(super) fn heartbeat(&mut self) {
         let PartState::Leader(leading) = &self.part else { return };
-        let round = leading.reads.round();
+        let round = leading.reads.newest();
         let beats: Vec<(MemberId, Index)> = leading
             .progress
             .iter()
@@ -298,12 +297,6 @@ impl Raft {
             let next = progress.matched.next();
             progress.probe(next, now);
         }
-    }
-}
-
-fn forget_committed(leading: &mut Leading, commit: Index) {
-    while let Some((_, bytes)) = leading.uncommitted.pop_front_if(|(index, _)| *index <= commit) {
-        leading.uncommitted_bytes -= bytes;
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::record::Header;
+use super::record::{CUT, Header};
 use super::slots::{Slots, Values};
-use super::{DIRECTORY, HardState, ReadError, WalError};
+use super::{DIRECTORY, HardState, Layout, ReadError, WalError};
 use crate::disk::Disk;
 
 /// Where a record lies.
@@ -33,7 +33,9 @@ pub(super) struct Group {
     pub(super) base: (u64, u64),
     /// Records below this sequence were made void by a snapshot.
     pub(super) from_sequence: u64,
-    places: VecDeque<Place>,
+    layout: Layout,
+    /// From the base on; `None` is a hole.
+    places: VecDeque<Option<Place>>,
     pub(super) slots: Slots,
     /// Hard state or base changed since the last flush.
     pub(super) dirty: bool,
@@ -44,7 +46,7 @@ impl Group {
         format!("group-{id:016x}.state")
     }
 
-    pub(super) fn open(disk: &dyn Disk, id: u64) -> Result<Self, WalError> {
+    pub(super) fn open(disk: &dyn Disk, id: u64, layout: Layout) -> Result<Self, WalError> {
         let (slots, values) = Slots::open(disk, &Path::new(DIRECTORY).join(Self::file_name(id)))?;
         let [epoch, vote, established, commit, base_index, base_epoch, from_sequence, _, _] =
             values.unwrap_or_default();
@@ -52,6 +54,7 @@ impl Group {
             hard_state: HardState { epoch, vote, established, commit },
             base: (base_index, base_epoch),
             from_sequence,
+            layout,
             places: VecDeque::new(),
             slots,
             dirty: false,
@@ -64,36 +67,55 @@ impl Group {
 
     pub(super) fn place(&self, index: u64) -> Result<&Place, ReadError> {
         let at = index.checked_sub(self.base.0 + 1).ok_or(ReadError::Compacted)?;
-        usize::try_from(at).ok().and_then(|at| self.places.get(at)).ok_or(ReadError::Beyond)
+        let place = usize::try_from(at).ok().and_then(|at| self.places.get(at));
+        place.and_then(Option::as_ref).ok_or(ReadError::Beyond)
     }
 
     fn place_mut(&mut self, index: u64) -> Option<&mut Place> {
         let at = index.checked_sub(self.base.0 + 1)?;
-        self.places.get_mut(usize::try_from(at).ok()?)
+        self.places.get_mut(usize::try_from(at).ok()?)?.as_mut()
     }
 
     pub(super) fn first_faulty(&self) -> Option<u64> {
-        let at = self.places.iter().position(|place| place.faulty)?;
+        let at = self.places.iter().position(|place| place.as_ref().is_some_and(|place| place.faulty))?;
         Some(self.base.0 + 1 + at as u64)
     }
 
     pub(super) fn push(&mut self, index: u64, place: Place) {
         assert!(index > self.base.0, "record {index} was released");
-        assert!(index <= self.last_index() + 1, "record {index} leaves a gap");
-        self.places.truncate(usize::try_from(index - self.base.0 - 1).expect("in memory"));
-        self.places.push_back(place);
+        let at = usize::try_from(index - self.base.0 - 1).expect("in memory");
+        match self.layout {
+            Layout::Tail => {
+                assert!(at <= self.places.len(), "record {index} leaves a gap");
+                self.places.truncate(at);
+                self.places.push_back(Some(place));
+            }
+            Layout::Slots => {
+                self.places.resize((at + 1).max(self.places.len()), None);
+                self.places[at] = Some(place);
+            }
+        }
+    }
+
+    /// Everything behind `keep` goes.
+    pub(super) fn cut(&mut self, keep: u64) {
+        self.places.truncate(usize::try_from(keep.saturating_sub(self.base.0)).expect("in memory"));
     }
 
     /// A record of recovery, in the order of sequence; those that are released or void are passed over.
     pub(super) fn recover(&mut self, header: &Header, faulty: bool) {
-        let next = self.last_index() + 1;
-        if header.sequence < self.from_sequence || header.index > next {
+        if header.sequence < self.from_sequence {
             return;
         }
-        if header.index <= self.base.0 {
+        if header.kind == CUT {
+            return self.cut(header.index.saturating_sub(1));
+        }
+        match self.layout {
+            Layout::Tail if header.index > self.last_index() + 1 => return,
             // It was released since, but what it replaced behind it stays replaced.
-            self.places.clear();
-            return;
+            Layout::Tail if header.index <= self.base.0 => return self.places.clear(),
+            Layout::Slots if header.index <= self.base.0 => return,
+            Layout::Tail | Layout::Slots => {}
         }
         let place = Place {
             sequence: header.sequence,
@@ -136,16 +158,24 @@ impl Group {
     pub(super) fn release(&mut self, index: u64, epoch: u64) {
         let released = usize::try_from(index.saturating_sub(self.base.0)).expect("in memory");
         if released > 0 {
-            self.places.drain(..released);
+            self.places.drain(..released.min(self.places.len()));
             self.base = (index, epoch);
             self.dirty = true;
         }
     }
 
     pub(super) fn reset(&mut self, base: (u64, u64), next_sequence: u64) {
-        self.places.clear();
+        match self.layout {
+            Layout::Tail => {
+                self.places.clear();
+                self.from_sequence = next_sequence;
+            }
+            Layout::Slots => {
+                let inside = usize::try_from(base.0.saturating_sub(self.base.0)).expect("in memory");
+                self.places.drain(..inside.min(self.places.len()));
+            }
+        }
         self.base = base;
-        self.from_sequence = next_sequence;
         self.dirty = true;
     }
 
@@ -164,6 +194,11 @@ impl Group {
             // What is released is not yet stored as released: keep all until it is.
             return Some(0);
         }
-        self.places.iter().map(|place| place.sequence).find(|sequence| *sequence != 0)
+        let mut written = self.places.iter().flatten().map(|place| place.sequence).filter(|it| *it != 0);
+        match self.layout {
+            // They rise.
+            Layout::Tail => written.next(),
+            Layout::Slots => written.min(),
+        }
     }
 }

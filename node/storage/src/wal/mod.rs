@@ -82,6 +82,28 @@ pub enum ReadError {
     Faulty,
 }
 
+/// How a group's log takes a record at an index that it holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The record and everything behind it are replaced; there are no gaps.
+    Tail,
+    /// Only that index is replaced, and a record beyond the end leaves holes.
+    Slots,
+}
+
+impl Layout {
+    fn code(self) -> u64 {
+        match self {
+            Self::Tail => 0,
+            Self::Slots => 1,
+        }
+    }
+
+    fn from_code(code: u64) -> Option<Self> {
+        [Self::Tail, Self::Slots].into_iter().find(|layout| layout.code() == code)
+    }
+}
+
 /// Whose log this is; fixed at creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -91,6 +113,8 @@ pub struct Identity {
     pub member_id: u64,
     /// The protocol's code.
     pub protocol: u8,
+    /// What the protocol needs of the log.
+    pub layout: Layout,
 }
 
 /// One record of a group.
@@ -100,7 +124,7 @@ pub struct Record {
     pub index: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// What the body is; opaque.
+    /// What the body is; opaque. [`record::CUT`] is the log's own.
     pub kind: u8,
     /// The body.
     pub body: Bytes,
@@ -192,8 +216,9 @@ impl Wal {
         disk.remove(&temporary)?;
         let (mut slots, _) = Slots::open(&*disk, &temporary)?;
         let sizes = [u64::from(config.segment_bytes_max), u64::from(config.segment_headers_max)];
-        let Identity { cluster_id, member_id, protocol } = identity;
-        slots.store(&[cluster_id, member_id, u64::from(protocol), sizes[0], sizes[1], 0, 0, 0, 0])?;
+        let Identity { cluster_id, member_id, protocol, layout } = identity;
+        let protocol = u64::from(protocol);
+        slots.store(&[cluster_id, member_id, protocol, sizes[0], sizes[1], layout.code(), 0, 0, 0])?;
         slots.file().sync()?;
         disk.rename(&temporary, &identity_path("identity"))?;
         disk.sync_directory(Path::new(DIRECTORY))?;
@@ -310,16 +335,17 @@ impl Wal {
         }
     }
 
-    /// Appends to a group's log. The first record may lie inside it: what was from there on is replaced.
+    /// Appends to a group's log, which is cut behind `keep` first. The first record may lie inside it: see [`Layout`].
     ///
     /// # Errors
     /// [`WalError::Poisoned`].
     ///
     /// # Panics
-    /// If the records leave a gap, or replace what was released.
+    /// If the records leave a gap that the layout forbids, or replace what was released.
     pub fn append(
         &mut self,
         group: u64,
+        keep: Option<u64>,
         records: Vec<Record>,
         hard_state: Option<HardState>,
     ) -> Result<(), WalError> {
@@ -327,6 +353,11 @@ impl Wal {
         let entry = self.group(group)?;
         if let Some(hard_state) = hard_state {
             entry.set_hard_state(hard_state);
+        }
+        if let Some(keep) = keep.filter(|keep| *keep < entry.last_index()) {
+            entry.cut(keep);
+            let cut = Record { index: keep + 1, epoch: 0, kind: record::CUT, body: Bytes::new() };
+            self.buffer.push((group, cut));
         }
         for record in records {
             self.remember(group, &record);
@@ -367,7 +398,7 @@ impl Wal {
         match self.groups.entry(id) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let group = Group::open(&*self.disk, id)?;
+                let group = Group::open(&*self.disk, id, self.identity.layout)?;
                 self.disk.sync_directory(Path::new(DIRECTORY))?;
                 Ok(entry.insert(group))
             }
@@ -427,7 +458,7 @@ impl Wal {
             let bytes = header.encode();
             self.last_checksum = record::checksum(&bytes);
             self.next_sequence += 1;
-            if let Some(group) = self.groups.get_mut(&group) {
+            if let Some(group) = self.groups.get_mut(&group).filter(|_| record.kind != record::CUT) {
                 group.written(record.index, &header);
             }
             headers.extend_from_slice(&bytes);
@@ -502,13 +533,18 @@ impl Wal {
         Ok(())
     }
 
-    /// A group's log starts over behind an installed snapshot. Durable with the next flush.
+    /// A group's log starts behind an installed snapshot. Of a [`Layout::Tail`] nothing stays; in [`Layout::Slots`] what was
+    /// accepted behind the snapshot does. Durable with the next flush.
     ///
     /// # Errors
     /// The disk's.
     pub fn reset(&mut self, group: u64, index: u64, epoch: u64) -> Result<(), WalError> {
         self.check()?;
-        self.buffer.retain(|(owner, _)| *owner != group);
+        let stays = |record: &Record| match self.identity.layout {
+            Layout::Tail => false,
+            Layout::Slots => record.index > index,
+        };
+        self.buffer.retain(|(owner, record)| *owner != group || stays(record));
         let next_sequence = self.next_sequence;
         self.group(group)?.reset((index, epoch), next_sequence);
         Ok(())
@@ -516,6 +552,9 @@ impl Wal {
 
     /// Removes segments whose records were all released, as far as that is durable.
     fn remove_segments(&mut self) -> Result<(), WalError> {
+        if self.segments.len() < 2 {
+            return Ok(());
+        }
         let needed = self.groups.values().filter_map(Group::first_needed).min().unwrap_or(self.next_sequence);
         while self.segments.get(1).is_some_and(|next| next.first_sequence <= needed) {
             let Some(segment) = self.segments.pop_front() else { break };

@@ -4,6 +4,9 @@
 pub(super) const HEADER_BYTES: usize = 64;
 const VERSION: u8 = 1;
 
+/// The kind of a record that has no body: the group's log was cut before its index.
+pub(super) const CUT: u8 = 0;
+
 /// One record's header. Byte layout: `DESIGN.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {

@@ -12,7 +12,7 @@ use super::group::Group;
 use super::record;
 use super::segment::{HeaderSlot, Segment};
 use super::slots::Slots;
-use super::{Config, DIRECTORY, Identity, Wal, WalError, identity_path};
+use super::{Config, DIRECTORY, Identity, Layout, Wal, WalError, identity_path};
 use crate::disk::Disk;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Wal, WalError> {
@@ -20,7 +20,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Wal, WalError>
     let names = disk.list(Path::new(DIRECTORY))?;
     let mut groups = BTreeMap::new();
     for id in names.iter().filter_map(|name| group_id(name)) {
-        groups.insert(id, Group::open(&*disk, id)?);
+        groups.insert(id, Group::open(&*disk, id, identity.layout)?);
     }
     let mut segments = VecDeque::new();
     for first in names.iter().filter_map(|name| segment_sequence(name)) {
@@ -50,12 +50,13 @@ fn read_identity(disk: &dyn Disk, config: Config) -> Result<(Identity, Config), 
     let path = identity_path("identity");
     let (_, values) = Slots::open(disk, &path)?;
     let lost = || WalError::StateLost { path: path.display().to_string() };
-    let [cluster_id, member_id, protocol, bytes_max, headers_max, ..] = values.ok_or_else(lost)?;
+    let [cluster_id, member_id, protocol, bytes_max, headers_max, layout, ..] = values.ok_or_else(lost)?;
     let protocol = u8::try_from(protocol).map_err(|_| lost())?;
+    let layout = Layout::from_code(layout).ok_or_else(lost)?;
     let segment_bytes_max = u32::try_from(bytes_max).map_err(|_| lost())?;
     let segment_headers_max = u32::try_from(headers_max).map_err(|_| lost())?;
     Ok((
-        Identity { cluster_id, member_id, protocol },
+        Identity { cluster_id, member_id, protocol, layout },
         Config { segment_bytes_max, segment_headers_max, ..config },
     ))
 }

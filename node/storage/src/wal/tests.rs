@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Config, HardState, Identity, ReadError, Record, Wal, WalError};
+use super::{Config, HardState, Identity, Layout, ReadError, Record, Wal, WalError};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 
 const GROUP: u64 = 1;
-const IDENTITY: Identity = Identity { cluster_id: 7, member_id: 8, protocol: 1 };
+const IDENTITY: Identity = Identity { cluster_id: 7, member_id: 8, protocol: 1, layout: Layout::Tail };
 
 fn config() -> Config {
     Config { segment_bytes_max: 2048, segment_headers_max: 16, cache_bytes_max: 200 }
@@ -47,7 +47,7 @@ fn what_was_synced_is_there_after_a_crash_and_segments_go_when_released() {
     let mut wal = create(&disk);
     let vote = HardState { epoch: 3, vote: 9, established: 0, commit: 0 };
     for index in 1..=100 {
-        wal.append(GROUP, vec![record(index, 1)], Some(vote)).expect("open");
+        wal.append(GROUP, None, vec![record(index, 1)], Some(vote)).expect("open");
         sync(&mut wal);
     }
     let size = wal.size_bytes();
@@ -69,10 +69,10 @@ fn what_was_synced_is_there_after_a_crash_and_segments_go_when_released() {
 fn a_reset_log_starts_behind_the_snapshot() {
     let disk = SimDisk::default();
     let mut wal = create(&disk);
-    wal.append(GROUP, (1..=5).map(|index| record(index, 1)).collect(), None).expect("open");
+    wal.append(GROUP, None, (1..=5).map(|index| record(index, 1)).collect(), None).expect("open");
     sync(&mut wal);
     wal.reset(GROUP, 50, 4).expect("open");
-    wal.append(GROUP, vec![record(51, 4)], None).expect("open");
+    wal.append(GROUP, None, vec![record(51, 4)], None).expect("open");
     sync(&mut wal);
     disk.crash(|| false);
     let wal = open(&disk).expect("undamaged");
@@ -84,12 +84,12 @@ fn a_reset_log_starts_behind_the_snapshot() {
 fn after_a_failed_sync_nothing_is_taken() {
     let disk = SimDisk::default();
     let mut wal = create(&disk);
-    wal.append(GROUP, vec![record(1, 1)], None).expect("open");
+    wal.append(GROUP, None, vec![record(1, 1)], None).expect("open");
     let job = wal.flush().expect("written").expect("something to sync");
     disk.fail_syncs(true);
     assert!(job.run().is_err());
     wal.poison();
-    assert!(matches!(wal.append(GROUP, vec![], None), Err(WalError::Poisoned)));
+    assert!(matches!(wal.append(GROUP, None, vec![], None), Err(WalError::Poisoned)));
 }
 
 /// Every single bit flip: refused, told as faulty, or harmless; never a synced record silently gone or changed.
@@ -99,7 +99,7 @@ fn no_flipped_bit_loses_a_synced_record_silently() {
     let mut wal = create(&disk);
     let vote = HardState { epoch: 2, vote: 5, established: 0, commit: 0 };
     for index in 1..=6 {
-        wal.append(GROUP, vec![record(index, 1)], Some(vote)).expect("open");
+        wal.append(GROUP, None, vec![record(index, 1)], Some(vote)).expect("open");
         sync(&mut wal);
     }
     // The sixth record's sync is not yet known to any header: it may be taken for a torn end.
@@ -183,7 +183,7 @@ proptest::proptest! {
                     shown.truncate(from as usize - 1);
                     shown.extend(records.iter().cloned());
                     under_way.extend(records.iter().cloned());
-                    wal.append(GROUP, records, None).expect("open");
+                    wal.append(GROUP, None, records, None).expect("open");
                 }
                 Step::Sync => {
                     sync(&mut wal);
@@ -245,4 +245,50 @@ fn reopen(
     let mut all_now: Vec<Record> = promised.iter().take(*base as usize).cloned().collect();
     all_now.extend(found);
     (wal, all_now)
+}
+
+#[test]
+fn a_cut_outlives_a_crash_and_what_it_cut_stays_gone() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk);
+    wal.append(GROUP, None, (1..=9).map(|index| record(index, 1)).collect(), None).expect("open");
+    sync(&mut wal);
+    wal.append(GROUP, Some(4), vec![], None).expect("open");
+    sync(&mut wal);
+    assert_eq!(wal.last_index(GROUP), 4);
+    disk.crash(|| false);
+    let mut wal = open(&disk).expect("undamaged");
+    assert_eq!(wal.last_index(GROUP), 4);
+    wal.append(GROUP, Some(3), vec![record(4, 2), record(5, 2)], None).expect("open");
+    sync(&mut wal);
+    disk.crash(|| false);
+    let epochs = |wal: &Wal| (1..=5).map(|index| wal.epoch(GROUP, index)).collect::<Vec<_>>();
+    assert_eq!(epochs(&open(&disk).expect("undamaged")), [1, 1, 1, 2, 2].map(Ok));
+}
+
+#[test]
+fn slots_are_replaced_one_by_one_have_holes_and_outlive_a_snapshot() {
+    let disk = SimDisk::default();
+    let identity = Identity { layout: Layout::Slots, ..IDENTITY };
+    let mut wal = Wal::create(Arc::new(disk.clone()), config(), identity).expect("an empty disk");
+    wal.append(GROUP, None, vec![record(1, 1), record(2, 1)], None).expect("open");
+    wal.append(GROUP, None, vec![record(5, 1), record(6, 1)], None).expect("open");
+    sync(&mut wal);
+    wal.append(GROUP, None, vec![record(2, 3)], None).expect("open");
+    sync(&mut wal);
+    let epochs = |wal: &Wal| (1..=7).map(|index| wal.epoch(GROUP, index)).collect::<Vec<_>>();
+    let hole = Err(ReadError::Beyond);
+    let expected = vec![Ok(1), Ok(3), hole, hole, Ok(1), Ok(1), hole];
+    assert_eq!(epochs(&wal), expected);
+    assert_eq!(wal.records(GROUP, 1, 7, 9_999).expect("readable").len(), 2);
+    disk.crash(|| false);
+    let mut wal = open(&disk).expect("undamaged");
+    assert_eq!(epochs(&wal), expected);
+    wal.append(GROUP, None, vec![record(9, 4)], None).expect("open");
+    wal.reset(GROUP, 5, 0).expect("open");
+    sync(&mut wal);
+    disk.crash(|| false);
+    let wal = open(&disk).expect("undamaged");
+    assert_eq!(wal.base(GROUP), (5, 0));
+    assert_eq!((wal.epoch(GROUP, 6), wal.epoch(GROUP, 7), wal.epoch(GROUP, 9)), (Ok(1), hole, Ok(4)));
 }

@@ -1,4 +1,4 @@
-//! What a leader knows of one receiver of its log.
+//! Flow control: what a leader sent one receiver of its log and what came back, and what is appended but not decided.
 
 use std::collections::VecDeque;
 
@@ -103,10 +103,39 @@ impl Progress {
         self.inflight_bytes = 0;
     }
 
+    /// Whether it has caught up so far that it may vote, and answers.
+    pub(crate) fn is_ready(&self, commit: Index, lag_max: u64, now: Time, patience_ms: u64) -> bool {
+        self.matched.0 + lag_max >= commit.0 && now.since_ms(self.active_at) <= patience_ms
+    }
+
     /// Waits for a snapshot.
     pub(crate) fn snapshot(&mut self) {
         self.flow = Flow::Snapshot;
         self.inflight.clear();
         self.inflight_bytes = 0;
+    }
+}
+
+/// Payload that a leader appended and that is not decided yet.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    entries: VecDeque<(Index, usize)>,
+    size_bytes: usize,
+}
+
+impl Backlog {
+    pub(crate) fn push(&mut self, index: Index, size_bytes: usize) {
+        self.entries.push_back((index, size_bytes));
+        self.size_bytes += size_bytes;
+    }
+
+    pub(crate) fn decided(&mut self, through: Index) {
+        while let Some((_, size_bytes)) = self.entries.pop_front_if(|(index, _)| *index <= through) {
+            self.size_bytes -= size_bytes;
+        }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes
     }
 }

@@ -1,21 +1,24 @@
-//! A few members on a lossy network whose disks forget what was not synced; the invariants of Raft after every step.
+//! The conformance suite: what every protocol must hold and do, with a few members on a lossy network whose disks forget what
+//! was not synced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Config, Raft};
+use crate::config::Config;
 use crate::effect::{Effect, Write};
 use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::{Input, Proposal, ProposalId};
-use crate::log::{LogRead, Missing};
+use crate::kind::ProtocolKind;
+use crate::log::{Layout, LogRead, Missing};
 use crate::membership::{Member, Membership, Role};
 use crate::protocol::{Part, Protocol};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct MemoryLog {
-    entries: Vec<Entry>,
+    layout: Layout,
+    entries: Vec<Option<Entry>>,
 }
 
 impl LogRead for MemoryLog {
@@ -29,27 +32,50 @@ impl LogRead for MemoryLog {
         if index.0 == 0 {
             return Ok(Epoch(0));
         }
-        self.entries.get(index.0 as usize - 1).map(|entry| entry.epoch).ok_or(Missing::Beyond)
+        let entry = self.entries.get(index.0 as usize - 1).and_then(Option::as_ref);
+        entry.map(|entry| entry.epoch).ok_or(Missing::Beyond)
     }
     fn entries(&self, from: Index, to: Index, _bytes_max: usize) -> Result<Vec<Entry>, Missing> {
         let range = from.0 as usize - 1..(to.0 as usize - 1).min(self.entries.len());
-        self.entries.get(range).map(<[Entry]>::to_vec).ok_or(Missing::Beyond)
+        let found: Vec<Entry> =
+            self.entries.get(range).unwrap_or_default().iter().map_while(Clone::clone).collect();
+        if found.is_empty() { Err(Missing::Beyond) } else { Ok(found) }
     }
 }
 
 impl MemoryLog {
+    fn new(kind: ProtocolKind) -> Self {
+        Self { layout: kind.layout(), entries: Vec::new() }
+    }
+
     fn apply(&mut self, write: &Write) {
-        if let Some(first) = write.entries.first() {
-            assert!(first.index.0 <= self.entries.len() as u64 + 1, "a gap in the log");
-            self.entries.truncate(first.index.0 as usize - 1);
+        if let Some(keep) = write.keep {
+            assert_eq!(self.layout, Layout::Tail, "slots are never cut");
+            self.entries.truncate(keep.0 as usize);
         }
-        self.entries.extend(write.entries.iter().cloned());
+        for (place, entry) in write.entries.iter().enumerate() {
+            let at = entry.index.0 as usize - 1;
+            match self.layout {
+                Layout::Tail => {
+                    assert!(at <= self.entries.len(), "a gap in the log");
+                    self.entries.truncate(at);
+                    self.entries.push(Some(entry.clone()));
+                }
+                Layout::Slots => {
+                    self.entries.resize((at + 1).max(self.entries.len()), None);
+                    self.entries[at] = Some(entry.clone());
+                }
+            }
+            assert_eq!(entry.index.0, write.entries[0].index.0 + place as u64, "a write without gaps");
+        }
     }
 }
 
 #[derive(Debug)]
 struct Node {
-    raft: Option<Raft>,
+    protocol: Option<Box<dyn Protocol>>,
+    commit: Index,
+    removed: bool,
     log: MemoryLog,
     durable_log: MemoryLog,
     durable_hard: HardState,
@@ -62,6 +88,7 @@ struct Node {
 /// The world of one seed.
 #[derive(Debug)]
 struct World {
+    kind: ProtocolKind,
     random: u64,
     now: Time,
     nodes: BTreeMap<MemberId, Node>,
@@ -88,14 +115,16 @@ fn member(id: u64) -> Member {
 }
 
 impl World {
-    fn new(seed: u64, voters: u64, others: u64) -> Self {
+    fn new(kind: ProtocolKind, seed: u64, voters: u64, others: u64) -> Self {
         let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
         let initial = Membership { members, ..Membership::default() };
         let nodes = (1..=voters + others).map(|id| {
             let node = Node {
-                raft: None,
-                log: MemoryLog::default(),
-                durable_log: MemoryLog::default(),
+                protocol: None,
+                commit: Index(0),
+                removed: false,
+                log: MemoryLog::new(kind),
+                durable_log: MemoryLog::new(kind),
                 durable_hard: HardState::default(),
                 unsynced: vec![],
                 held: vec![],
@@ -105,6 +134,7 @@ impl World {
             (MemberId(id), node)
         });
         let mut world = Self {
+            kind,
             random: seed,
             now: Time(0),
             nodes: nodes.collect(),
@@ -135,38 +165,44 @@ impl World {
     }
 
     fn start(&mut self, id: MemberId) {
-        let (initial, now, seed) = (self.initial.clone(), self.now, self.random);
+        let (initial, now, seed, kind) = (self.initial.clone(), self.now, self.random, self.kind);
         let node = self.nodes.get_mut(&id).expect("a node");
         node.restarts += 1;
         node.log = node.durable_log.clone();
         node.unsynced.clear();
         node.held.clear();
         node.persisted = WriteId(0);
+        node.commit = Index(0);
         let mark = SnapshotMark { membership: initial, ..SnapshotMark::default() };
         let config = Config::new(id, seed ^ node.restarts);
-        node.raft = Some(Raft::new(config, node.durable_hard, mark, &node.log, now));
+        node.protocol = Some(kind.start(config, node.durable_hard, mark, &node.log, now));
     }
 
     fn crash(&mut self, id: MemberId) {
         let node = self.nodes.get_mut(&id).expect("a node");
-        node.raft = None;
+        node.protocol = None;
         self.reads.retain(|(reader, _), _| *reader != id);
-        // Some of what was not synced may have reached the disk all the same.
-        let kept = self.draw(1 + self.nodes[&id].unsynced.len() as u64) as usize;
+        // Some of what was not synced may have reached the disk all the same; the hard state lies apart from the entries.
+        let writes: Vec<Write> = self.nodes.get_mut(&id).expect("a node").unsynced.drain(..).collect();
+        let kept = self.draw(1 + writes.len() as u64) as usize;
+        let kept_hard = self.draw(1 + writes.len() as u64) as usize;
         let node = self.nodes.get_mut(&id).expect("a node");
-        let writes: Vec<Write> = node.unsynced.drain(..).take(kept).collect();
-        for write in writes {
-            node.durable_log.apply(&write);
+        for write in &writes[..kept] {
+            node.durable_log.apply(write);
+        }
+        for write in &writes[..kept_hard] {
             node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
         }
+        // The commit index is a hint that may not name what was lost.
+        node.durable_hard.commit = Index(0);
     }
 
     fn step(&mut self, id: MemberId, input: Input) {
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(raft) = &mut node.raft else { return };
+        let Some(protocol) = &mut node.protocol else { return };
         let mut effects = vec![];
-        raft.step(self.now, input, &node.log, &mut effects);
-        let status = raft.status();
+        protocol.step(self.now, input, &node.log, &mut effects);
+        let status = protocol.status();
         let mut commits = vec![];
         let mut answered = vec![];
         for effect in effects {
@@ -185,13 +221,13 @@ impl World {
                 | Effect::Refuse { .. }
                 | Effect::ReadRefused { .. }
                 | Effect::SendSnapshot { .. }
-                | Effect::Leadership { .. }
-                | Effect::Removed => {}
+                | Effect::Leadership { .. } => {}
+                Effect::Removed => node.removed = true,
             }
         }
         if status.part == Part::Leader {
             let leader = *self.leaders.entry(status.epoch).or_insert(id);
-            assert_eq!(leader, id, "election safety: two leaders in term {}", status.epoch);
+            assert_eq!(leader, id, "two leaders in epoch {}", status.epoch);
         }
         for index in commits {
             self.check_commit(id, index);
@@ -205,9 +241,19 @@ impl World {
 
     /// State machine safety: nobody ever commits anything else at an index.
     fn check_commit(&mut self, id: MemberId, commit: Index) {
-        let log = &self.nodes[&id].log;
-        for entry in &log.entries[..commit.0 as usize] {
-            let value = (entry.epoch, entry.payload.clone());
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let known = node.commit;
+        node.commit = known.max(commit);
+        let entries = if known < commit {
+            node.log.entries(known.next(), commit.next(), usize::MAX).expect("what is committed is here")
+        } else {
+            Vec::new()
+        };
+        assert_eq!(entries.len() as u64, commit.0.saturating_sub(known.0), "what is committed has no holes");
+        for entry in entries {
+            // A value of Multi-Paxos may be accepted in several ballots.
+            let epoch = if self.kind == ProtocolKind::MultiPaxos { Epoch(0) } else { entry.epoch };
+            let value = (epoch, entry.payload.clone());
             let known = self.committed.entry(entry.index).or_insert_with(|| value.clone());
             assert_eq!(*known, value, "two values committed at {}", entry.index);
         }
@@ -231,7 +277,7 @@ impl World {
 
     fn tick_all(&mut self) {
         for id in self.ids() {
-            if self.nodes[&id].raft.as_ref().is_some_and(|raft| raft.deadline() <= self.now) {
+            if self.nodes[&id].protocol.as_ref().is_some_and(|protocol| protocol.deadline() <= self.now) {
                 self.step(id, Input::Tick);
             }
         }
@@ -264,14 +310,14 @@ impl World {
     }
 
     fn leader(&self) -> Option<MemberId> {
-        let statuses = self.nodes.values().filter_map(|node| node.raft.as_ref()).map(Protocol::status);
+        let statuses = self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status());
         statuses.filter(|status| status.established).max_by_key(|status| status.epoch).map(|status| status.id)
     }
 
     fn change(&mut self, target: impl FnOnce(&mut Membership)) {
         let Some(leader) = self.leader() else { return };
-        let Some(raft) = &self.nodes[&leader].raft else { return };
-        let mut wanted = raft.membership().clone();
+        let Some(protocol) = &self.nodes[&leader].protocol else { return };
+        let mut wanted = protocol.membership().clone();
         target(&mut wanted);
         self.step(leader, Input::ProposeMembership { id: ProposalId(0), target: wanted });
     }
@@ -280,7 +326,7 @@ impl World {
     fn heal_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         self.loss_percent = 0;
         for id in self.ids() {
-            if self.nodes[&id].raft.is_none() {
+            if self.nodes[&id].protocol.is_none() {
                 self.start(id);
             }
         }
@@ -296,7 +342,7 @@ impl World {
             }
         }
         let nodes: Vec<_> =
-            self.nodes.values().filter_map(|node| node.raft.as_ref()).map(Protocol::status).collect();
+            self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status()).collect();
         panic!("no progress after healing: {what}: {nodes:#?}");
     }
 
@@ -311,7 +357,7 @@ impl World {
             let other = ids[self.draw(ids.len() as u64) as usize];
             match self.draw(20) {
                 0 if self.draw(4) == 0 => self.crash(id),
-                1 if self.nodes[&id].raft.is_none() => self.start(id),
+                1 if self.nodes[&id].protocol.is_none() => self.start(id),
                 2 => drop(blocked.insert((id, other))),
                 3 | 4 => blocked.clear(),
                 5 => self.step(id, Input::Transfer(None)),
@@ -331,11 +377,10 @@ impl World {
     }
 }
 
-#[test]
-fn chaos_keeps_the_invariants_and_healing_brings_progress() {
+fn chaos(kind: ProtocolKind) {
     let mut reads_served = 0;
     for seed in 1..=300 {
-        let mut world = World::new(seed * 7919, 3, 2);
+        let mut world = World::new(kind, seed * 7919, 3, 2);
         world.chaos(600);
         let before = world.committed.len();
         world.heal_until(&format!("seed {seed}"), |world| {
@@ -350,37 +395,61 @@ fn chaos_keeps_the_invariants_and_healing_brings_progress() {
 }
 
 #[test]
-fn a_single_voter_leads_at_once() {
-    let mut world = World::new(1, 1, 0);
-    world.tick_all();
-    world.tick_all();
-    world.sync(MemberId(1));
-    world.sync(MemberId(1));
-    assert_eq!(world.leader(), Some(MemberId(1)));
-    assert_eq!(world.now, Time(0));
+fn raft_keeps_the_invariants_and_healing_brings_progress() {
+    chaos(ProtocolKind::Raft);
 }
 
 #[test]
-fn five_replace_three_through_a_joint_membership_and_the_removed_are_told() {
-    let mut world = World::new(3, 3, 2);
-    world.heal_until("a leader", |world| world.leader().is_some());
-    world.change(|membership| {
-        membership.members.insert(MemberId(4), member(4));
-        membership.members.insert(MemberId(5), member(5));
-        membership.members.remove(&MemberId(1));
-        membership.removed.insert(MemberId(1));
-    });
-    world.heal_until("the change", |world| {
-        let settled = |id: u64| {
-            world.nodes[&MemberId(id)].raft.as_ref().is_some_and(|raft| {
-                !raft.membership().is_joint()
-                    && raft.membership().members.len() == 4
-                    && raft.commit >= Index(3)
-            })
-        };
-        (2..=5).all(settled)
-    });
-    world.heal_until("the removed one is told", |world| {
-        world.nodes[&MemberId(1)].raft.as_ref().is_some_and(|raft| raft.removed)
-    });
+fn multi_paxos_keeps_the_invariants_and_healing_brings_progress() {
+    chaos(ProtocolKind::MultiPaxos);
+}
+
+#[test]
+fn zab_keeps_the_invariants_and_healing_brings_progress() {
+    chaos(ProtocolKind::Zab);
+}
+
+#[test]
+fn a_single_voter_leads_at_once() {
+    for kind in ProtocolKind::ALL {
+        let mut world = World::new(kind, 1, 1, 0);
+        for _ in 0..6 {
+            world.tick_all();
+            world.sync(MemberId(1));
+        }
+        assert_eq!(world.leader(), Some(MemberId(1)), "{kind}");
+        assert_eq!(world.now, Time(0));
+    }
+}
+
+#[test]
+fn five_replace_three_at_once_and_the_removed_are_told() {
+    for kind in ProtocolKind::ALL {
+        let mut world = World::new(kind, 3, 3, 2);
+        world.heal_until("a leader", |world| world.leader().is_some());
+        world.change(|membership| {
+            membership.members.insert(MemberId(4), member(4));
+            membership.members.insert(MemberId(5), member(5));
+            membership.members.remove(&MemberId(1));
+            membership.removed.insert(MemberId(1));
+        });
+        world.heal_until("the change", |world| {
+            let settled = |id: u64| {
+                world.nodes[&MemberId(id)].protocol.as_ref().is_some_and(|protocol| {
+                    !protocol.membership().is_joint()
+                        && protocol.membership().members.len() == 4
+                        && protocol.status().commit >= Index(2)
+                })
+            };
+            (2..=5).all(settled)
+        });
+        world.heal_until("the removed one is told", |world| world.nodes[&MemberId(1)].removed);
+        let before = world.committed.len();
+        world.heal_until("the new voters decide", |world| {
+            if let Some(leader) = world.leader() {
+                world.propose(leader);
+            }
+            world.committed.len() > before + 20
+        });
+    }
 }

@@ -1,0 +1,134 @@
+//! The acceptor's rules: promises, accepted values, and the chosen prefix as a leader tells it.
+
+use super::{Body, PartState, Paxos};
+use crate::effect::Effect;
+use crate::entry::Entry;
+use crate::id::{Epoch, Index, MemberId};
+use crate::log::LogRead;
+
+/// Slots behind the chosen prefix that an acceptor takes; what lies further is the mistake of a peer, and would cost memory.
+const SLOTS_AHEAD_MAX: u64 = 1 << 20;
+
+/// Slots that one promise tells of, at most; the proposer asks for the rest.
+const PROMISED_SLOTS_MAX: u64 = 10_000;
+
+impl Paxos {
+    /// Phase 1b: promises a higher ballot, or the same one to its owner again, and tells what was accepted from `slot` on.
+    pub(super) fn prepare_asked(&mut self, from: MemberId, ballot: Epoch, slot: Index, log: &dyn LogRead) {
+        let taken = ballot == self.promised && self.owner.is_some_and(|owner| owner != from);
+        if ballot < self.promised || taken {
+            return self.send(from, Body::Refused);
+        }
+        if slot <= self.view(log).snapshot_index() {
+            // Chosen slots that are in the snapshot only: no promise could tell of them.
+            self.send(from, Body::Behind);
+            if self.helping.insert(from) {
+                self.outbox.push(Effect::SendSnapshot { to: from });
+            }
+            return;
+        }
+        if ballot > self.promised {
+            self.become_acceptor(ballot, Some(from), None);
+        }
+        self.owner = Some(from);
+        self.reset_election_timer();
+        let (entries, next) = self.accepted_from(slot, log);
+        let last = self.view(log).last_index();
+        self.send(from, Body::Promise { from: slot, entries, next, last });
+    }
+
+    /// Accepted values from `slot` on, as many as a message holds, and the first slot that they do not tell of.
+    fn accepted_from(&self, slot: Index, log: &dyn LogRead) -> (Vec<Entry>, Index) {
+        let view = self.view(log);
+        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, slot);
+        while next <= view.last_index() && next.0 - slot.0 < PROMISED_SLOTS_MAX {
+            if let Some(entry) = self.accepted_at(next, log) {
+                bytes += entry.payload.len();
+                if !entries.is_empty() && bytes > self.config.append_bytes_max {
+                    break;
+                }
+                entries.push(entry);
+            }
+            next = next.next();
+        }
+        (entries, next)
+    }
+
+    /// The value in a slot, if one was accepted.
+    pub(super) fn accepted_at(&self, slot: Index, log: &dyn LogRead) -> Option<Entry> {
+        let found = self.view(log).entries(slot, 1).ok()?;
+        found.into_iter().next().filter(|entry| entry.index == slot)
+    }
+
+    /// `from` leads in `ballot`: nobody else can, since a quorum promised the ballot to it.
+    pub(super) fn follow(&mut self, from: MemberId, ballot: Epoch) {
+        let leads = matches!(self.part, PartState::Leader(_)) && ballot == self.promised;
+        assert!(!leads, "two leaders in one ballot");
+        let follows = self.leader == Some(from)
+            && ballot == self.promised
+            && matches!(self.part, PartState::Acceptor);
+        if !follows {
+            self.become_acceptor(ballot, Some(from), Some(from));
+        }
+        self.owner = Some(from);
+        self.leader_heard_at = Some(self.now);
+        self.reset_election_timer();
+    }
+
+    /// Phase 2b. Values of slots that are chosen here already, or held in this ballot, are the same: not written again.
+    pub(super) fn accept(
+        &mut self,
+        from: MemberId,
+        entries: Vec<Entry>,
+        commit: Index,
+        stop: Index,
+        log: &dyn LogRead,
+    ) {
+        let Some((first, last)) = ends(&entries) else { return };
+        self.advance_prefix(log);
+        // Out of order only among voters that know each other: behind a stop that is not known to be chosen here, this member
+        // may count for voters of whom it has not heard.
+        let in_order = first <= self.prefix.next();
+        if (!in_order && stop > self.commit) || last.0 > self.commit.0 + SLOTS_AHEAD_MAX {
+            return self.tell_prefix(from);
+        }
+        let view = self.view(log);
+        let missing =
+            |entry: &Entry| entry.index > self.commit && view.epoch(entry.index) != Ok(self.promised);
+        let range = entries.iter().position(missing).zip(entries.iter().rposition(missing));
+        if let Some((first, last)) = range {
+            for entry in entries.into_iter().take(last + 1).skip(first) {
+                self.write_value(Entry { epoch: self.promised, ..entry });
+            }
+        }
+        self.advance_prefix(log);
+        self.commit_to(commit.min(self.prefix));
+        let prefix = self.prefix;
+        self.send(from, Body::Accepted { prefix, first, last });
+    }
+
+    /// Accepts a value in its slot.
+    pub(super) fn write_value(&mut self, entry: Entry) {
+        self.note_membership(&entry);
+        self.outbox.append(entry);
+    }
+
+    pub(super) fn advance_prefix(&mut self, log: &dyn LogRead) {
+        let mut prefix = self.prefix.max(self.commit);
+        let view = self.view(log);
+        while view.epoch(prefix.next()) == Ok(self.promised) {
+            prefix = prefix.next();
+        }
+        self.prefix = prefix;
+    }
+
+    /// Tells the leader how far this member's values are its own.
+    pub(super) fn tell_prefix(&mut self, leader: MemberId) {
+        let prefix = self.prefix;
+        self.send(leader, Body::Accepted { prefix, first: prefix, last: prefix });
+    }
+}
+
+fn ends(entries: &[Entry]) -> Option<(Index, Index)> {
+    Some((entries.first()?.index, entries.last()?.index))
+}

@@ -1,0 +1,303 @@
+//! The leader: proposals, counting acceptances slot by slot, beats, and handing over.
+
+use super::{Body, PartState, Paxos};
+use crate::effect::{Effect, Refusal};
+use crate::entry::{Entry, Kind};
+use crate::flow::{Flow, Progress};
+use crate::id::{Index, MemberId, Time};
+use crate::input::Proposal;
+use crate::log::{LogRead, Missing};
+
+/// A hand-over under way: no proposals are taken until it is over.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    to: MemberId,
+    told: bool,
+    /// One election timeout after it began the leader goes on leading.
+    pub(super) give_up_at: Time,
+}
+
+impl Paxos {
+    pub(super) fn propose(&mut self, proposals: Vec<Proposal>, log: &dyn LogRead) {
+        let mut next = self.view(log).last_index().next();
+        for proposal in proposals {
+            let refusal = match &self.part {
+                PartState::Leader(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
+                PartState::Leader(leading) => {
+                    let waiting = leading.backlog.size_bytes() + self.held_bytes;
+                    (waiting >= self.config.uncommitted_bytes_max).then_some(Refusal::Overloaded)
+                }
+                PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => {
+                    Some(Refusal::NotLeader { leader: self.leader })
+                }
+            };
+            let Proposal { id, payload } = proposal;
+            if let Some(refusal) = refusal {
+                self.outbox.push(Effect::Refuse { id, refusal });
+            } else if self.is_stopping() {
+                self.held_bytes += payload.len();
+                self.held.push(Proposal { id, payload });
+            } else {
+                let epoch = self.promised;
+                self.lead_value(Entry { index: next, epoch, kind: Kind::Command, payload });
+                self.outbox.push(Effect::Accepted { id, index: next, epoch });
+                next = next.next();
+            }
+        }
+        self.replicate(log);
+    }
+
+    /// Proposes what waited for new voters.
+    pub(super) fn propose_held(&mut self, log: &dyn LogRead) {
+        if !self.held.is_empty() && !self.is_stopping() {
+            self.held_bytes = 0;
+            let held = std::mem::take(&mut self.held);
+            self.propose(held, log);
+        }
+    }
+
+    /// Accepts a value of this leader's own.
+    pub(super) fn lead_value(&mut self, value: Entry) {
+        let (index, bytes) = (value.index, value.payload.len());
+        self.write_value(value);
+        if let PartState::Leader(leading) = &mut self.part {
+            leading.backlog.push(index, bytes);
+        }
+    }
+
+    fn progress(&mut self, id: MemberId) -> Option<&mut Progress> {
+        match &mut self.part {
+            PartState::Leader(leading) => leading.progress.get_mut(&id),
+            PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => None,
+        }
+    }
+
+    /// Phase 2a to everybody, as flow control allows.
+    pub(super) fn replicate(&mut self, log: &dyn LogRead) {
+        let PartState::Leader(leading) = &self.part else { return };
+        let own = self.config.id;
+        let ids: Vec<MemberId> = leading.progress.keys().copied().filter(|id| *id != own).collect();
+        for id in ids {
+            self.replicate_to(id, log);
+        }
+    }
+
+    fn replicate_to(&mut self, id: MemberId, log: &dyn LogRead) {
+        loop {
+            let last = self.view(log).last_index();
+            let PartState::Leader(leading) = &self.part else { return };
+            let Some(progress) = leading.progress.get(&id) else { return };
+            let may =
+                progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
+            if !may || progress.next > last {
+                return;
+            }
+            let next = progress.next;
+            match self.view(log).entries(next, self.config.append_bytes_max) {
+                Ok(entries) => {
+                    let sent = entries.last().map_or(next, |entry| entry.index);
+                    let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+                    let (commit, stop, now) = (self.commit, self.stop.slot(), self.now);
+                    self.send(id, Body::Accept { entries, commit, stop });
+                    if let Some(progress) = self.progress(id) {
+                        progress.sent(sent, bytes, now);
+                    }
+                }
+                Err(Missing::Compacted) => {
+                    if let Some(progress) = self.progress(id) {
+                        progress.snapshot();
+                    }
+                    self.outbox.push(Effect::SendSnapshot { to: id });
+                    return;
+                }
+                // Nothing can be sent from a damaged place; the caller repairs it or ends the member.
+                Err(Missing::Faulty | Missing::Beyond) => return,
+            }
+        }
+    }
+
+    pub(super) fn accepted_by(
+        &mut self,
+        from: MemberId,
+        prefix: Index,
+        (first, last): (Index, Index),
+        log: &dyn LogRead,
+    ) {
+        let (now, end) = (self.now, self.view(log).last_index());
+        let PartState::Leader(leading) = &mut self.part else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        if prefix > end || last > end {
+            return;
+        }
+        progress.active_at = now;
+        let ahead = leading.ahead.entry(from).or_default();
+        *ahead = ahead.split_off(&prefix.next());
+        ahead.extend((first.0.max(prefix.0 + 1)..=last.0).map(Index));
+        let lacks = matches!(progress.flow, Flow::Probe { .. }) && prefix.next() < progress.next;
+        if lacks {
+            progress.probe(prefix.next(), now);
+        } else {
+            progress.acknowledged(prefix, now);
+        }
+        self.count_accepted(log);
+        self.replicate_to(from, log);
+        self.continue_transfer(from, log);
+    }
+
+    /// This leader's own values became durable.
+    pub(super) fn own_values_persisted(&mut self, log: &dyn LogRead) {
+        let (own, durable, now) = (self.config.id, self.outbox.durable(), self.now);
+        if let Some(mine) = self.progress(own)
+            && mine.acknowledged(durable, now)
+        {
+            self.count_accepted(log);
+        }
+    }
+
+    /// A value is chosen when a quorum accepted it in one ballot, whatever became of the slots before; applied is the prefix.
+    fn count_accepted(&mut self, log: &dyn LogRead) {
+        let last = self.view(log).last_index();
+        let PartState::Leader(leading) = &self.part else { return };
+        let matched = |id| leading.progress.get(&id).map_or(Index(0), |progress| progress.matched);
+        let accepted = |id, slot| {
+            matched(id) >= slot || leading.ahead.get(&id).is_some_and(|ahead| ahead.contains(&slot))
+        };
+        let mut chosen = self.quorum.reached_value(matched).max(self.commit);
+        while chosen < last && self.quorum.reached(|id| accepted(id, chosen.next())) {
+            chosen = chosen.next();
+        }
+        if chosen <= self.commit {
+            return;
+        }
+        let was_established = self.is_established();
+        let stopping = self.is_stopping();
+        self.commit_to(chosen);
+        if let PartState::Leader(leading) = &mut self.part {
+            leading.backlog.decided(chosen);
+            leading.beat_at = self.now;
+        }
+        if stopping && !self.is_stopping() {
+            return self.change_voters(log);
+        }
+        if !was_established && self.is_established() {
+            self.start_round();
+        }
+        self.follow_receivers();
+        self.replicate(log);
+    }
+
+    /// The periodic part: beats, lost messages, lost quorum.
+    pub(super) fn tick_leader(&mut self, log: &dyn LogRead) {
+        let PartState::Leader(leading) = &mut self.part else { return };
+        if leading.transfer.as_ref().is_some_and(|transfer| self.now >= transfer.give_up_at) {
+            leading.transfer = None;
+        }
+        if self.now >= leading.check_quorum_at {
+            leading.check_quorum_at = self.now.after_ms(self.config.election_timeout_ms);
+            if !self.hears_quorum() {
+                return self.become_acceptor(self.promised, None, None);
+            }
+        }
+        let PartState::Leader(leading) = &mut self.part else { return };
+        if self.now >= leading.beat_at {
+            leading.beat_at = self.now.after_ms(self.config.heartbeat_interval_ms);
+            self.beat(false);
+            self.replicate(log);
+        }
+    }
+
+    fn hears_quorum(&self) -> bool {
+        let PartState::Leader(leading) = &self.part else { return false };
+        let recent = |progress: &Progress| {
+            self.now.since_ms(progress.active_at) <= self.config.election_timeout_ms
+        };
+        self.quorum.reached(|id| id == self.config.id || leading.progress.get(&id).is_some_and(recent))
+    }
+
+    /// Tells that the leader lives; carries the chosen prefix and the newest round of reads.
+    pub(super) fn beat(&mut self, voters_only: bool) {
+        let PartState::Leader(leading) = &self.part else { return };
+        let (commit, round) = (self.commit, leading.reads.newest());
+        let ids: Vec<MemberId> = leading.progress.keys().copied().collect();
+        for id in ids {
+            if id != self.config.id && (!voters_only || self.quorum.contains(id)) {
+                self.send(id, Body::Beat { commit, round });
+            }
+        }
+    }
+
+    pub(super) fn beat_answered(&mut self, from: MemberId, prefix: Index, round: u64, log: &dyn LogRead) {
+        let (now, last) = (self.now, self.view(log).last_index());
+        let patience_ms = 2 * self.config.heartbeat_interval_ms;
+        let Some(progress) = self.progress(from) else { return };
+        progress.round = progress.round.max(round);
+        // What was sent and not acknowledged for this long is taken for lost.
+        let lost = progress.matched < last && now.since_ms(progress.moved_at) >= patience_ms;
+        if lost && !matches!(progress.flow, Flow::Snapshot) {
+            let next = progress.matched.max(prefix).next();
+            progress.probe(next, now);
+        }
+        self.accepted_by(from, prefix, (prefix, prefix), log);
+        self.confirm_reads();
+    }
+
+    pub(super) fn snapshot_sent(&mut self, to: MemberId, ok: bool, log: &dyn LogRead) {
+        self.helping.remove(&to);
+        let now = self.now;
+        let restart = if ok { log.snapshot_index().next() } else { Index(1) };
+        if let Some(progress) = self.progress(to)
+            && progress.flow == Flow::Snapshot
+        {
+            progress.probe(restart, now);
+            if let Flow::Probe { sent } = &mut progress.flow {
+                // After a failure the next beat's answer is the earliest time to try again.
+                *sent = !ok;
+            }
+        }
+    }
+
+    pub(super) fn unreachable(&mut self, peer: MemberId) {
+        let now = self.now;
+        if let Some(progress) = self.progress(peer)
+            && progress.flow == Flow::Pipeline
+        {
+            let next = progress.matched.next();
+            progress.probe(next, now);
+        }
+    }
+
+    pub(super) fn transfer(&mut self, to: Option<MemberId>, log: &dyn LogRead) {
+        let own = self.config.id;
+        let PartState::Leader(leading) = &self.part else { return };
+        let voters = self.membership.voters();
+        let candidates = leading.progress.iter().filter(|(id, _)| **id != own && voters.contains(id));
+        let best = candidates.max_by_key(|(id, progress)| {
+            let priority = self.membership.member(**id).map_or(0, |member| member.leader_priority);
+            (Some(**id) == to, progress.active_at, priority, progress.matched)
+        });
+        let Some((&chosen, _)) = best else { return };
+        if to.is_some_and(|to| to != chosen) || self.is_stopping() {
+            return;
+        }
+        let give_up_at = self.now.after_ms(self.config.election_timeout_ms);
+        if let PartState::Leader(leading) = &mut self.part {
+            leading.transfer = Some(Transfer { to: chosen, told: false, give_up_at });
+        }
+        self.continue_transfer(chosen, log);
+    }
+
+    /// The successor may prepare as soon as it has everything; before, it would have to be told by others.
+    fn continue_transfer(&mut self, from: MemberId, log: &dyn LogRead) {
+        let last = self.view(log).last_index();
+        let PartState::Leader(leading) = &mut self.part else { return };
+        let caught_up = leading.progress.get(&from).is_some_and(|progress| progress.matched == last);
+        if let Some(transfer) = &mut leading.transfer
+            && transfer.to == from
+            && !transfer.told
+            && caught_up
+        {
+            transfer.told = true;
+            self.send(from, Body::TakeOver);
+        }
+    }
+}

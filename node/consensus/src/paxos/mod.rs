@@ -1,0 +1,531 @@
+//! Multi-Paxos, after Lamport (The Part-Time Parliament, 1998; Paxos Made Simple, 2001) and van Renesse and Altinbuken (Paxos
+//! Made Moderately Complex, 2015).
+//!
+//! | message | from | to | durable before it leaves | source |
+//! |---|---|---|---|---|
+//! | `Canvass` | would-be proposer | acceptors | nothing | connectivity before ballots: OmniPaxos, EuroSys 2023, 5 |
+//! | `CanvassReply` | acceptor | would-be proposer | nothing | |
+//! | `Prepare` | proposer | acceptors | nothing: its own promise counts when durable | Paxos Made Simple 2.2, phase 1a |
+//! | `Promise` | acceptor | proposer | the promised ballot | phase 1b |
+//! | `Refused` | acceptor | proposer | the promised ballot | 2.2, end: an optimisation |
+//! | `Behind` | acceptor | proposer | nothing | slots that were chosen and are in a snapshot only |
+//! | `Accept` | leader | everybody else | nothing: its own acceptance counts when durable | phase 2a |
+//! | `Accepted` | acceptor | leader | the values with their ballot | phase 2b |
+//! | `Beat` | leader | everybody else | nothing | carries the chosen prefix, and a round of reads |
+//! | `BeatReply` | acceptor | leader | what it tells of the log | |
+//! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | |
+//! | `TakeOver` | leader | its successor | nothing | |
+//! | `Removed` | any member | one that was removed | the removal is chosen | |
+//!
+//! A **ballot** is a number that one member owns: an acceptor promises a number to the first who asks and to nobody else, so
+//! that at most one gets a quorum for it, and a value's ballot is a number in the log. Each **slot** has its own accepted
+//! ballot. A new leader prepares from its first unchosen slot, proposes in each slot the value of the highest ballot that it
+//! heard of, a no-op where it heard of none (a hole), and then a barrier that names its ballot. Accepted values are replaced slot
+//! by slot and never cut off. Slots are chosen in any order; the chosen prefix is applied.
+//!
+//! Any member may lead, whatever its log lacks: it needs a quorum that hears no leader (`Canvass`), nothing else. Paxos alone
+//! lets a value of a deposed leader come back behind those of its successor; the state machine drops it there by the ballot that
+//! it was proposed in (`quorate_state::machine::Entry::proposed`).
+//!
+//! **Voters change by a stop entry** (Lamport, Malkhi, Zhou: Stoppable Paxos, 2008): a joint membership is the last value that
+//! its old voters choose. Nothing is proposed behind it before it is chosen; then the leader prepares the same ballot with the
+//! new voters, who have promised nothing yet, and goes on with the settled membership as the first value of their own.
+//! Proposals wait meanwhile.
+//!
+//! **Reads** are served at the chosen prefix once the leader's barrier is chosen and a quorum has confirmed, after the read
+//! came, that it promised no higher ballot.
+
+mod acceptor;
+mod election;
+mod leader;
+mod message;
+mod reconfiguration;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::effect::{Effect, Refusal};
+use crate::entry::{Entry, HardState, Kind, SnapshotMark};
+use crate::flow::{Backlog, Progress};
+use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
+use crate::input::{Input, Proposal};
+use crate::log::{Layout, LogRead};
+use crate::membership::Membership;
+use crate::outbox::Outbox;
+use crate::protocol::{Part, Protocol, Status};
+use crate::quorum::Quorum;
+use crate::random::Random;
+use crate::rounds::{self, Rounds};
+use crate::view::View;
+
+pub use message::{Body, Malformed, Message};
+
+use election::Preparing;
+use leader::Transfer;
+use reconfiguration::Stop;
+
+/// What a leader keeps.
+#[derive(Debug)]
+struct Leading {
+    progress: BTreeMap<MemberId, Progress>,
+    /// By member, slots behind its gapless prefix that it accepted.
+    ahead: BTreeMap<MemberId, BTreeSet<Index>>,
+    /// The slot of its barrier; the leader serves when it is chosen. `None` if it must stop its voters' log first.
+    barrier: Option<Index>,
+    beat_at: Time,
+    check_quorum_at: Time,
+    transfer: Option<Transfer>,
+    reads: Rounds,
+    backlog: Backlog,
+}
+
+#[derive(Debug)]
+enum PartState {
+    Acceptor,
+    /// Asks whether anybody hears a leader.
+    Canvassing(BTreeMap<MemberId, bool>),
+    Preparing(Box<Preparing>),
+    Leader(Box<Leading>),
+}
+
+/// One member's Multi-Paxos.
+#[derive(Debug)]
+pub struct Paxos {
+    config: Config,
+    random: Random,
+    now: Time,
+    promised: Epoch,
+    owner: Option<MemberId>,
+    /// Every slot up to here is chosen, and this member holds its value.
+    commit: Index,
+    /// Every slot up to here is chosen or accepted in the promised ballot.
+    prefix: Index,
+    leader: Option<MemberId>,
+    leader_heard_at: Option<Time>,
+    part: PartState,
+    election_at: Time,
+    /// The membership that was chosen last.
+    membership: Membership,
+    quorum: Quorum,
+    /// Memberships that were accepted behind the chosen prefix.
+    accepted_memberships: BTreeMap<Index, Membership>,
+    stop: Stop,
+    /// Proposals that wait until the voters have changed.
+    held: Vec<Proposal>,
+    held_bytes: usize,
+    /// Members that a snapshot is on its way to because their prepare came from before this log's start.
+    helping: BTreeSet<MemberId>,
+    outbox: Outbox,
+    removed: bool,
+}
+
+impl Paxos {
+    /// A member after a start: see [`crate::kind::ProtocolKind::start`].
+    ///
+    /// # Panics
+    /// If `log` can't be read or has a membership that can't be decoded.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        hard_state: HardState,
+        mark: SnapshotMark,
+        log: &dyn LogRead,
+        now: Time,
+    ) -> Self {
+        // `established` is a chosen prefix that is durable here: stored when the voters change.
+        let chosen = mark.index.max(Index(hard_state.established.0)).max(log.snapshot_index());
+        let mut paxos = Self {
+            random: Random::new(config.seed ^ config.id.0.rotate_left(32)),
+            config,
+            now,
+            promised: hard_state.epoch,
+            owner: hard_state.vote,
+            commit: mark.index,
+            prefix: mark.index,
+            leader: None,
+            leader_heard_at: None,
+            part: PartState::Acceptor,
+            election_at: now,
+            quorum: mark.membership.settled().quorum(),
+            membership: mark.membership.settled(),
+            accepted_memberships: BTreeMap::new(),
+            stop: Stop::after_start(&mark, Index(hard_state.established.0)),
+            held: Vec::new(),
+            held_bytes: 0,
+            helping: BTreeSet::new(),
+            outbox: Outbox::new(Layout::Slots, hard_state, log),
+            removed: false,
+        };
+        paxos.load(log);
+        paxos.commit_to(chosen);
+        paxos.reset_election_timer();
+        if paxos.is_only_voter() {
+            paxos.election_at = now;
+        }
+        paxos
+    }
+
+    /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was.
+    fn load(&mut self, log: &dyn LogRead) {
+        let mut slot = self.commit.next();
+        while slot <= log.last_index() {
+            let found = log.entries(slot, log.last_index().next(), self.config.append_bytes_max);
+            for entry in found.iter().flatten() {
+                self.note_membership(entry);
+                if entry.epoch > self.promised {
+                    (self.promised, self.owner) = (entry.epoch, None);
+                }
+            }
+            slot = found.ok().and_then(|entries| entries.last().map(|entry| entry.index)).unwrap_or(slot).next();
+        }
+    }
+
+    fn note_membership(&mut self, entry: &Entry) {
+        self.accepted_memberships.remove(&entry.index);
+        if entry.kind == Kind::Membership {
+            let membership =
+                Membership::decode(&entry.payload).expect("a leader proposes well-formed memberships");
+            self.accepted_memberships.insert(entry.index, membership);
+        }
+    }
+
+    fn is_voter(&self) -> bool {
+        self.quorum.contains(self.config.id)
+    }
+
+    fn is_only_voter(&self) -> bool {
+        self.quorum.voters().into_iter().eq([self.config.id])
+    }
+
+    fn view<'a>(&'a self, log: &'a dyn LogRead) -> View<'a> {
+        self.outbox.view(log)
+    }
+
+    fn reset_election_timer(&mut self) {
+        let timeout = self.config.election_timeout_ms;
+        self.election_at = self.now.after_ms(timeout + self.random.draw() % timeout.max(1));
+    }
+
+    fn leader_is_alive(&self) -> bool {
+        matches!(self.part, PartState::Leader(_))
+            || self.leader.is_some()
+                && self
+                    .leader_heard_at
+                    .is_some_and(|at| self.now.since_ms(at) < self.config.election_timeout_ms)
+    }
+
+    fn send(&mut self, to: MemberId, body: Body) {
+        self.send_in(self.promised, to, body);
+    }
+
+    /// Sends in the name of a ballot that is not promised here.
+    fn send_in(&mut self, ballot: Epoch, to: MemberId, body: Body) {
+        let durable = match body {
+            Body::Promise { .. } | Body::Refused | Body::Accepted { .. } | Body::BeatReply { .. } => true,
+            Body::Canvass
+            | Body::CanvassReply { .. }
+            | Body::Prepare { .. }
+            | Body::Behind
+            | Body::Accept { .. }
+            | Body::Beat { .. }
+            | Body::Read(_)
+            | Body::ReadReply { .. }
+            | Body::TakeOver
+            | Body::Removed => false,
+        };
+        self.outbox.send(to, Message { ballot, body }.encode(), durable);
+    }
+
+    fn is_established(&self) -> bool {
+        match &self.part {
+            PartState::Leader(leading) => leading.barrier.is_some_and(|barrier| self.commit >= barrier),
+            PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => false,
+        }
+    }
+
+    /// The chosen prefix grew.
+    fn commit_to(&mut self, index: Index) {
+        if index <= self.commit {
+            return;
+        }
+        self.commit = index;
+        self.prefix = self.prefix.max(index);
+        self.outbox.push(Effect::Commit(index));
+        while let Some(accepted) = self.accepted_memberships.first_entry().filter(|it| *it.key() <= index) {
+            let (at, membership) = accepted.remove_entry();
+            self.chosen(at, membership);
+        }
+    }
+
+    fn persisted(&mut self, id: WriteId, log: &dyn LogRead) {
+        self.outbox.persisted(id);
+        self.stop.persisted(id);
+        self.own_promise_persisted(log);
+        self.own_values_persisted(log);
+    }
+
+    fn installed(&mut self, mark: SnapshotMark) {
+        self.commit = self.commit.max(mark.index);
+        self.prefix = self.prefix.max(mark.index);
+        self.accepted_memberships.retain(|at, _| *at > mark.index);
+        self.stop.installed(&mark);
+        self.membership = mark.membership.settled();
+        self.quorum = self.membership.quorum();
+        if let (Some(leader), PartState::Acceptor) = (self.leader, &self.part) {
+            self.tell_prefix(leader);
+        }
+    }
+
+    fn message(&mut self, from: MemberId, message: Message, log: &dyn LogRead) {
+        let Message { ballot, body } = message;
+        if self.membership.removed.contains(&from) {
+            return self.send(from, Body::Removed);
+        }
+        match &body {
+            Body::Removed => return self.told_removed(from),
+            Body::Canvass => return self.canvassed(from, ballot),
+            Body::CanvassReply { granted } => {
+                self.canvass_answered(from, ballot, *granted);
+                return self.count_canvass(log);
+            }
+            Body::Prepare { from: slot } => return self.prepare_asked(from, ballot, *slot, log),
+            Body::Read(id) => return self.read_for(Some(from), *id),
+            Body::ReadReply { id, index } => return self.outbox.push(rounds::answer(*id, *index)),
+            Body::Behind => return self.told_behind(from),
+            Body::Accept { .. } | Body::Beat { .. } if ballot >= self.promised => self.follow(from, ballot),
+            Body::Accept { .. } | Body::Beat { .. } => return self.send(from, Body::Refused),
+            // Somebody promised a higher ballot: this member's own, if it has one, is over.
+            Body::Refused | Body::Promise { .. } | Body::Accepted { .. } | Body::BeatReply { .. }
+                if ballot > self.promised =>
+            {
+                return self.become_acceptor(ballot, None, None);
+            }
+            Body::Refused
+            | Body::Promise { .. }
+            | Body::Accepted { .. }
+            | Body::BeatReply { .. }
+            | Body::TakeOver => {}
+        }
+        if ballot == self.promised {
+            self.in_ballot(from, body, log);
+        }
+    }
+
+    /// A message of the promised ballot.
+    fn in_ballot(&mut self, from: MemberId, body: Body, log: &dyn LogRead) {
+        match body {
+            Body::Promise { from: slot, entries, next, last } => {
+                self.promised_by(from, slot, entries, next, last, log);
+            }
+            Body::Accept { entries, commit, stop } => self.accept(from, entries, commit, stop, log),
+            Body::Accepted { prefix, first, last } => self.accepted_by(from, prefix, (first, last), log),
+            Body::Beat { commit, round } => {
+                self.advance_prefix(log);
+                self.commit_to(commit.min(self.prefix));
+                let prefix = self.prefix;
+                self.send(from, Body::BeatReply { prefix, round });
+            }
+            Body::BeatReply { prefix, round } => self.beat_answered(from, prefix, round, log),
+            Body::TakeOver => self.told_to_take_over(from, log),
+            // Taken before, whatever their ballot.
+            Body::Refused
+            | Body::Removed
+            | Body::Canvass
+            | Body::CanvassReply { .. }
+            | Body::Prepare { .. }
+            | Body::Behind
+            | Body::Read(_)
+            | Body::ReadReply { .. } => {}
+        }
+    }
+
+    /// Promises `ballot` to `owner` if it is new, and stops whatever this member did in a lower one.
+    fn become_acceptor(&mut self, ballot: Epoch, owner: Option<MemberId>, leader: Option<MemberId>) {
+        if ballot > self.promised {
+            (self.promised, self.owner) = (ballot, owner);
+            self.prefix = self.commit;
+        }
+        self.stop_leading();
+        self.refuse_held();
+        self.part = PartState::Acceptor;
+        self.leader = leader;
+        self.reset_election_timer();
+    }
+
+    /// What waits for this leader is refused, so that nobody waits for ever.
+    fn stop_leading(&mut self) {
+        if let PartState::Leader(leading) = &mut self.part {
+            for (origin, id) in leading.reads.drain() {
+                self.answer_read(origin, id, None);
+            }
+        }
+    }
+
+    fn refuse_held(&mut self) {
+        self.held_bytes = 0;
+        for Proposal { id, .. } in std::mem::take(&mut self.held) {
+            self.outbox.push(Effect::Refuse { id, refusal: Refusal::NotLeader { leader: None } });
+        }
+    }
+
+    fn told_removed(&mut self, from: MemberId) {
+        if self.membership.member(from).is_some() && !self.removed {
+            self.leave();
+        }
+    }
+
+    /// This member is no part of the group any more.
+    fn leave(&mut self) {
+        self.removed = true;
+        self.become_acceptor(self.promised, None, None);
+        self.outbox.push(Effect::Removed);
+    }
+
+    fn tick(&mut self, log: &dyn LogRead) {
+        match &self.part {
+            PartState::Leader(_) => self.tick_leader(log),
+            PartState::Preparing(preparing) if self.now < self.election_at => {
+                if self.now >= preparing.ask_again_at {
+                    self.ask_promises();
+                }
+            }
+            PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => {
+                if self.now >= self.election_at {
+                    self.stand(log);
+                }
+            }
+        }
+    }
+
+    /// What must hold after every step; cheap enough for release builds.
+    fn validate(&self, log: &dyn LogRead) {
+        let last = self.view(log).last_index();
+        assert!(self.commit <= last, "chosen {} behind the log's end {last}", self.commit);
+        assert!(self.commit <= self.prefix, "the chosen prefix is a part of the accepted one");
+        if let PartState::Leader(leading) = &self.part {
+            assert!(leading.progress.values().all(|progress| progress.matched < progress.next));
+        }
+    }
+}
+
+impl Protocol for Paxos {
+    fn step(&mut self, now: Time, input: Input, log: &dyn LogRead, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(log),
+            Input::Message { from, payload } => {
+                if let Ok(message) = Message::decode(payload) {
+                    self.message(from, message, log);
+                }
+            }
+            Input::Persisted(id) => self.persisted(id, log),
+            Input::Propose(proposals) => self.propose(proposals, log),
+            Input::ProposeMembership { id, target } => self.propose_membership(id, target, log),
+            Input::Read(id) => self.read_for(None, id),
+            Input::Transfer(to) => self.transfer(to, log),
+            Input::SnapshotInstalled(mark) => self.installed(mark),
+            Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok, log),
+            Input::Unreachable(peer) => self.unreachable(peer),
+        }
+        self.validate(log);
+        let hard_state = HardState {
+            epoch: self.promised,
+            vote: self.owner,
+            established: Epoch(self.stop.saved().0),
+            commit: self.commit,
+        };
+        self.outbox.flush(hard_state, (self.promised, self.leader, self.is_established()), effects);
+    }
+
+    fn deadline(&self) -> Time {
+        match &self.part {
+            PartState::Acceptor | PartState::Canvassing(_) => self.election_at,
+            PartState::Preparing(preparing) => self.election_at.min(preparing.ask_again_at),
+            PartState::Leader(leading) => {
+                let deadline = leading.beat_at.min(leading.check_quorum_at);
+                leading.transfer.as_ref().map_or(deadline, |transfer| deadline.min(transfer.give_up_at))
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let (part, matched) = match &self.part {
+            PartState::Acceptor => (Part::Follower, Vec::new()),
+            PartState::Canvassing(_) | PartState::Preparing(_) => (Part::Candidate, Vec::new()),
+            PartState::Leader(leading) => {
+                let matched = leading.progress.iter().map(|(&id, progress)| (id, progress.matched));
+                (Part::Leader, matched.collect())
+            }
+        };
+        Status {
+            id: self.config.id,
+            part,
+            epoch: self.promised,
+            leader: self.leader,
+            established: self.is_established(),
+            commit: self.commit,
+            matched,
+        }
+    }
+
+    fn membership(&self) -> &Membership {
+        &self.membership
+    }
+}
+
+impl Paxos {
+    /// Reads at the chosen prefix, confirmed by a round of the ballot.
+    fn read_for(&mut self, origin: Option<MemberId>, id: ReadId) {
+        match (&mut self.part, self.leader) {
+            (PartState::Leader(leading), _) => {
+                if leading.reads.join((origin, id), self.config.reads_max) {
+                    self.start_round();
+                } else {
+                    self.answer_read(origin, id, None);
+                }
+            }
+            (_, Some(leader)) if origin.is_none() => self.send(leader, Body::Read(id)),
+            (_, _) => self.answer_read(origin, id, None),
+        }
+    }
+
+    /// Starts a round if reads wait, none is under way, and the chosen prefix is known to be the newest.
+    fn start_round(&mut self) {
+        if !self.is_established() {
+            return;
+        }
+        let commit = self.commit;
+        let PartState::Leader(leading) = &mut self.part else { return };
+        if leading.reads.start(commit) {
+            self.beat(true);
+            self.confirm_reads();
+        }
+    }
+
+    fn confirm_reads(&mut self) {
+        let own = self.config.id;
+        let PartState::Leader(leading) = &mut self.part else { return };
+        let round = leading.reads.newest();
+        let confirmed = self.quorum.reached(|id| {
+            id == own || leading.progress.get(&id).is_some_and(|progress| progress.round >= round)
+        });
+        if !confirmed {
+            return;
+        }
+        if let Some((index, reads)) = leading.reads.confirmed() {
+            for (origin, id) in reads {
+                self.answer_read(origin, id, Some(index));
+            }
+            self.start_round();
+        }
+    }
+
+    fn answer_read(&mut self, origin: Option<MemberId>, id: ReadId, index: Option<Index>) {
+        match origin {
+            Some(origin) => self.send(origin, Body::ReadReply { id, index }),
+            None => self.outbox.push(rounds::answer(id, index)),
+        }
+    }
+}

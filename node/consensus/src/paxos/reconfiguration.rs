@@ -1,0 +1,157 @@
+//! Changes of the membership: by a stop entry when the voters differ.
+
+use std::collections::BTreeSet;
+
+use super::{PartState, Paxos};
+use crate::config::Config;
+use crate::effect::{Effect, Refusal};
+use crate::entry::{Entry, Kind, SnapshotMark};
+use crate::flow::Progress;
+use crate::id::{Index, MemberId, WriteId};
+use crate::input::ProposalId;
+use crate::log::LogRead;
+use crate::membership::Membership;
+
+/// The newest stop that is known to be chosen.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// Its slot, or a later chosen one.
+    slot: Index,
+    /// No settled membership was chosen behind it yet.
+    open: bool,
+    /// The write after which the log holds everything up to the stop durably.
+    write: Option<WriteId>,
+    /// A chosen prefix that may be stored as such.
+    saved: Index,
+}
+
+impl Stop {
+    pub(super) fn after_start(mark: &SnapshotMark, saved: Index) -> Self {
+        Self { slot: mark.index, open: mark.membership.is_joint(), write: None, saved }
+    }
+
+    pub(super) fn installed(&mut self, mark: &SnapshotMark) {
+        *self = Self::after_start(mark, self.saved.max(mark.index));
+    }
+
+    pub(super) fn slot(&self) -> Index {
+        self.slot
+    }
+
+    pub(super) fn saved(&self) -> Index {
+        self.saved
+    }
+
+    /// The chosen prefix is stored when the voters changed, so that a restart knows who they are.
+    pub(super) fn persisted(&mut self, id: WriteId) {
+        if self.write.take_if(|write| *write <= id).is_some() {
+            self.saved = self.saved.max(self.slot);
+        }
+    }
+}
+
+/// Whether a value is the last one that its voters choose.
+pub(super) fn is_stop(value: &Entry) -> bool {
+    value.kind == Kind::Membership
+        && Membership::decode(&value.payload).is_ok_and(|membership| membership.is_joint())
+}
+
+impl Paxos {
+    pub(super) fn propose_membership(&mut self, id: ProposalId, target: Membership, log: &dyn LogRead) {
+        if let Some(refusal) = self.change_refused(&target) {
+            self.outbox.push(Effect::Refuse { id, refusal });
+            return;
+        }
+        let next = self.membership.towards(target);
+        let index = self.view(log).last_index().next();
+        self.lead_membership(index, &next);
+        self.outbox.push(Effect::Accepted { id, index, epoch: self.promised });
+        self.follow_receivers();
+        self.replicate(log);
+    }
+
+    fn change_refused(&self, target: &Membership) -> Option<Refusal> {
+        let PartState::Leader(leading) = &self.part else {
+            return Some(Refusal::NotLeader { leader: self.leader });
+        };
+        if leading.transfer.is_some() {
+            return Some(Refusal::Transferring);
+        }
+        if !self.is_established() || !self.accepted_memberships.is_empty() || self.stop.open {
+            return Some(Refusal::ChangeInProgress);
+        }
+        let Config { promotion_lag_max, election_timeout_ms, .. } = self.config;
+        self.membership.refusal(target, |id| {
+            leading.progress.get(&id).is_some_and(|progress| {
+                progress.is_ready(self.commit, promotion_lag_max, self.now, election_timeout_ms)
+            })
+        })
+    }
+
+    fn lead_membership(&mut self, index: Index, membership: &Membership) {
+        let payload = membership.encode();
+        self.lead_value(Entry { index, epoch: self.promised, kind: Kind::Membership, payload });
+    }
+
+    /// Whether a stop was proposed and is not chosen yet: nothing may be proposed behind it.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.accepted_memberships.values().any(Membership::is_joint)
+            && matches!(self.part, PartState::Leader(_))
+    }
+
+    /// Everybody who gets values: members, and those who will be if the change under way is chosen.
+    pub(super) fn receivers(&self) -> BTreeSet<MemberId> {
+        let coming = self.accepted_memberships.values().flat_map(Membership::receivers);
+        self.membership.receivers().into_iter().chain(coming).collect()
+    }
+
+    /// Starts and stops sending as the memberships say.
+    pub(super) fn follow_receivers(&mut self) {
+        let receivers = self.receivers();
+        let (own, now, next) = (self.config.id, self.now, self.commit.next());
+        let PartState::Leader(leading) = &mut self.part else { return };
+        leading.progress.retain(|id, _| *id == own || receivers.contains(id));
+        leading.ahead.retain(|id, _| receivers.contains(id));
+        for id in receivers {
+            leading.progress.entry(id).or_insert_with(|| Progress::new(next, now));
+        }
+    }
+
+    /// A membership was chosen.
+    pub(super) fn chosen(&mut self, at: Index, membership: Membership) {
+        self.stop.open = membership.is_joint();
+        if self.stop.open {
+            self.stop.slot = at;
+            self.stop.write = Some(self.outbox.this_write());
+        }
+        self.membership = membership.settled();
+        self.quorum = self.membership.quorum();
+        let removed = self.membership.removed.contains(&self.config.id);
+        // A leader goes when the others know: see `change_voters`.
+        if removed && !self.removed && !matches!(self.part, PartState::Leader(_)) {
+            self.leave();
+        }
+    }
+
+    /// The stop is chosen: the old voters are told, and the same ballot is prepared with the new ones, who have promised
+    /// nothing about the slots behind it.
+    pub(super) fn change_voters(&mut self, log: &dyn LogRead) {
+        self.beat(false);
+        self.stop_leading();
+        if self.is_voter() {
+            self.prepare(None, log);
+        } else if self.membership.removed.contains(&self.config.id) {
+            self.leave();
+        } else {
+            self.become_acceptor(self.promised, None, None);
+        }
+    }
+
+    /// The first value that new voters choose of their own: the change is over when it is chosen.
+    pub(super) fn propose_settled(&mut self, index: Index) {
+        if self.stop.open {
+            let settled = self.membership.clone();
+            self.lead_membership(index, &settled);
+        }
+    }
+}

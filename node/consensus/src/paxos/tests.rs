@@ -1,0 +1,1 @@
+//! Stories that only Multi-Paxos can tell.

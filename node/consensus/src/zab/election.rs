@@ -1,0 +1,183 @@
+//! Phase 0: ZooKeeper's fast leader election (`FastLeaderElection.java`). It finds a likely leader with the best history; it
+//! is never needed for safety, which discovery gives.
+
+use std::collections::BTreeMap;
+
+use super::{Body, Notification, PartState, State, Vote, Zab};
+use crate::id::{MemberId, Time};
+use crate::log::LogRead;
+
+/// A member that looks for a leader.
+#[derive(Debug)]
+pub(super) struct Looking {
+    /// Whom it votes for; `None` before the election of a start.
+    vote: Option<Vote>,
+    /// Votes of this round.
+    heard: BTreeMap<MemberId, Vote>,
+    ask_again_at: Time,
+    /// A quorum agrees; until then somebody better may still speak.
+    settled_at: Option<Time>,
+}
+
+impl Looking {
+    /// After a start: the first election begins at `at`.
+    pub(super) fn from_start(at: Time) -> Self {
+        Self { vote: None, heard: BTreeMap::new(), ask_again_at: at, settled_at: None }
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.settled_at.map_or(self.ask_again_at, |at| at.min(self.ask_again_at))
+    }
+}
+
+impl Zab {
+    /// Leaves what it was doing and looks for a leader in a new round. `favoured`: the last leader wants this member.
+    pub(super) fn look(&mut self, favoured: bool, log: &dyn LogRead) {
+        self.stop_leading();
+        self.leader = None;
+        if self.removed {
+            return;
+        }
+        self.round += 1;
+        let own = self.own_vote(favoured, log);
+        self.part = PartState::Looking(Looking {
+            vote: own,
+            heard: own.map(|vote| (self.config.id, vote)).into_iter().collect(),
+            ask_again_at: self.ask_again_at(),
+            settled_at: None,
+        });
+        self.tell_vote();
+        self.tally(log);
+    }
+
+    /// Members that started together or lost one leader speak at once; a little chance keeps them from doing so for ever.
+    fn ask_again_at(&mut self) -> Time {
+        let interval = self.config.heartbeat_interval_ms;
+        self.now.after_ms(interval + self.random.draw() % interval.max(1))
+    }
+
+    /// What speaks for this member; nothing if it may not lead.
+    fn own_vote(&self, favoured: bool, log: &dyn LogRead) -> Option<Vote> {
+        let priority = self.present().1.member(self.config.id).map_or(0, |member| member.leader_priority);
+        self.is_voter().then(|| Vote {
+            current: self.current_epoch,
+            last: self.last(log),
+            priority: if favoured { u32::MAX } else { priority },
+            leader: self.config.id,
+        })
+    }
+
+    fn notification(&self) -> Notification {
+        let (state, vote) = match &self.part {
+            PartState::Looking(looking) => (State::Looking, looking.vote),
+            PartState::Following(_) => (State::Following, None),
+            PartState::Leading(_) => (State::Leading, None),
+        };
+        Notification { round: self.round, state, vote }
+    }
+
+    fn tell_vote(&mut self) {
+        let notification = self.notification();
+        for voter in self.present().1.quorum().voters() {
+            if voter != self.config.id {
+                self.send(voter, Body::Notification(notification));
+            }
+        }
+    }
+
+    pub(super) fn tick_looking(&mut self, log: &dyn LogRead) {
+        let again_at = self.ask_again_at();
+        let PartState::Looking(looking) = &mut self.part else { return };
+        let begun = looking.vote.is_some() || self.round > 0;
+        if !begun {
+            return self.look(false, log);
+        }
+        if looking.settled_at.is_some_and(|at| self.now >= at) {
+            return self.decide(log);
+        }
+        if self.now >= looking.ask_again_at {
+            looking.ask_again_at = again_at;
+            self.tell_vote();
+        }
+    }
+
+    pub(super) fn notified(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {
+        match (&self.part, told.state) {
+            (PartState::Looking(_), State::Looking) => self.vote_told(from, told, log),
+            (PartState::Looking(_), State::Leading) => self.follow(from, log),
+            (PartState::Following(_) | PartState::Leading(_), State::Looking) => {
+                let notification = self.notification();
+                self.send(from, Body::Notification(notification));
+            }
+            (PartState::Looking(_), State::Following)
+            | (PartState::Following(_) | PartState::Leading(_), State::Following | State::Leading) => {}
+        }
+    }
+
+    fn vote_told(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {
+        let quorum = self.present().1.quorum();
+        let Some(theirs) = told.vote.filter(|vote| quorum.contains(vote.leader) && quorum.contains(from))
+        else {
+            return;
+        };
+        let own = self.own_vote(false, log);
+        let id = self.config.id;
+        let (round, PartState::Looking(looking)) = (self.round, &mut self.part) else { return };
+        if told.round < round {
+            let notification = self.notification();
+            return self.send(from, Body::Notification(notification));
+        }
+        let before = looking.vote;
+        if told.round > round {
+            self.round = told.round;
+            looking.heard.clear();
+            // What was favoured in this member's own round stays so.
+            looking.vote = own.max(looking.vote.filter(|vote| vote.leader == id));
+        }
+        looking.vote = looking.vote.max(Some(theirs));
+        looking.heard.insert(from, theirs);
+        if let Some(vote) = looking.vote.filter(|_| quorum.contains(id)) {
+            looking.heard.insert(id, vote);
+        }
+        if looking.vote != before || told.round > round {
+            looking.settled_at = None;
+            self.tell_vote();
+        }
+        self.tally(log);
+    }
+
+    /// Decides at once when all voters agree, and a little later when a quorum does.
+    fn tally(&mut self, log: &dyn LogRead) {
+        let quorum = self.present().1.quorum();
+        let settle_at = self.now.after_ms(self.config.heartbeat_interval_ms / 2);
+        let PartState::Looking(looking) = &mut self.part else { return };
+        let Some(vote) = looking.vote else { return };
+        let agrees = |id: &MemberId| looking.heard.get(id).is_some_and(|heard| heard.leader == vote.leader);
+        if quorum.voters().iter().all(agrees) {
+            return self.decide(log);
+        }
+        if quorum.reached(|id| agrees(&id)) {
+            looking.settled_at.get_or_insert(settle_at);
+        } else {
+            looking.settled_at = None;
+        }
+    }
+
+    fn decide(&mut self, log: &dyn LogRead) {
+        let PartState::Looking(looking) = &self.part else { return };
+        match looking.vote {
+            Some(vote) if vote.leader == self.config.id => self.lead(log),
+            Some(vote) => self.follow(vote.leader, log),
+            None => {}
+        }
+    }
+
+    /// A voter has decided for this member already: there is no more to wait for.
+    pub(super) fn decide_early(&mut self, log: &dyn LogRead) {
+        let PartState::Looking(looking) = &self.part else { return };
+        let for_me = looking.vote.is_some_and(|vote| vote.leader == self.config.id);
+        if for_me && looking.settled_at.is_some() {
+            self.lead(log);
+        }
+    }
+}

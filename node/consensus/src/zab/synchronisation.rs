@@ -1,0 +1,230 @@
+//! Phase 2: followers get the leader's history, put it on disk, then make the epoch current, then say so.
+
+use super::{Body, FollowerStage, PartState, Stage, Zab, Zxid};
+use crate::effect::Effect;
+use crate::entry::Entry;
+use crate::flow::Flow;
+use crate::id::{Index, MemberId};
+use crate::log::LogRead;
+
+impl Zab {
+    pub(super) fn synchronise_all(&mut self, log: &dyn LogRead) {
+        let PartState::Leading(leading) = &self.part else { return };
+        let ids: Vec<MemberId> = leading.followers.keys().copied().collect();
+        for id in ids {
+            self.synchronise(id, log);
+        }
+    }
+
+    /// DIFF if the follower's last entry is in this history, TRUNC if a part of its end is not, SNAP if what follows is gone.
+    pub(super) fn synchronise(&mut self, id: MemberId, log: &dyn LogRead) {
+        let (own_last, now) = (self.last(log), self.now);
+        let view = self.view(log);
+        let PartState::Leading(leading) = &self.part else { return };
+        let Some(FollowerStage::Accepted(theirs)) = leading.followers.get(&id).map(|it| it.stage) else {
+            return;
+        };
+        let held = theirs.index >= view.snapshot_index() && view.epoch(theirs.index) == Ok(theirs.epoch);
+        let to = self.newest_until(theirs, log);
+        let gone = theirs.index < view.snapshot_index() || to.index < view.snapshot_index();
+        let snapshot_next = view.snapshot_index().next();
+        let PartState::Leading(leading) = &mut self.part else { return };
+        let Some(follower) = leading.followers.get_mut(&id) else { return };
+        if held {
+            follower.stage = FollowerStage::Syncing(own_last);
+            follower.progress.probe(theirs.index.next(), now);
+            follower.progress.acknowledged(theirs.index, now);
+            self.replicate_to(id, log);
+            self.send(id, Body::NewLeader { last: own_last });
+        } else if gone {
+            if follower.progress.flow != Flow::Snapshot {
+                follower.progress.probe(snapshot_next, now);
+                follower.progress.snapshot();
+                self.outbox.push(Effect::SendSnapshot { to: id });
+            }
+        } else {
+            self.send(id, Body::Truncate { to });
+        }
+    }
+
+    /// A follower's history after TRUNC or SNAP.
+    pub(super) fn history_told(&mut self, from: MemberId, last: Zxid, log: &dyn LogRead) {
+        let PartState::Leading(leading) = &mut self.part else { return };
+        if leading.stage < Stage::Synchronisation {
+            return;
+        }
+        if let Some(follower) = leading.followers.get_mut(&from)
+            && matches!(follower.stage, FollowerStage::Accepted(_))
+        {
+            follower.stage = FollowerStage::Accepted(last);
+            if follower.progress.flow == Flow::Snapshot {
+                follower.progress.probe(last.index.next(), self.now);
+            }
+            self.synchronise(from, log);
+        }
+    }
+
+    /// A follower drops what its leader's history does not have; the leader asks until they meet in an entry.
+    pub(super) fn truncate(&mut self, from: MemberId, to: Zxid, log: &dyn LogRead) {
+        let synchronising =
+            matches!(&self.part, PartState::Following(following) if following.stage == Stage::Synchronisation);
+        if !synchronising || to.index < self.commit {
+            return;
+        }
+        let newest = self.newest_until(to, log);
+        let view = self.view(log);
+        if newest == to && view.last_index() > to.index && to.index >= view.snapshot_index() {
+            self.memberships.replaced_from(to.index.next());
+            self.outbox.truncate(to.index);
+        }
+        self.send(from, Body::History { last: newest });
+    }
+
+    /// Entries behind `previous`, in phase 2 and 3 alike. What does not follow the last entry is dropped; it comes again.
+    pub(super) fn proposed(
+        &mut self,
+        from: MemberId,
+        previous: Zxid,
+        entries: Vec<Entry>,
+        commit: Index,
+        log: &dyn LogRead,
+    ) {
+        let view = self.view(log);
+        let last = view.last_index();
+        let (follows, known) = if previous.index < self.commit {
+            (true, entries.iter().filter(|entry| entry.index <= last).count())
+        } else {
+            let same = |entry: &&Entry| view.epoch(entry.index) == Ok(entry.epoch);
+            let follows = view.epoch(previous.index) == Ok(previous.epoch);
+            (follows, entries.iter().take_while(same).count())
+        };
+        let matched = Index(previous.index.0 + entries.len() as u64);
+        let grows = entries.get(known).is_some_and(|entry| entry.index == last.next());
+        if !follows || (known < entries.len() && !grows) {
+            return self.tell_matched(from, last);
+        }
+        for entry in entries.into_iter().skip(known) {
+            self.write_entry(entry);
+        }
+        self.try_make_current(log);
+        self.send(from, Body::Ack { matched });
+        self.commit_told(commit.min(matched));
+    }
+
+    /// After NEWLEADER the log is a part of the leader's: the leader may send on from its end.
+    fn tell_matched(&mut self, leader: MemberId, matched: Index) {
+        let PartState::Following(following) = &self.part else { return };
+        if following.stage >= Stage::Acknowledged {
+            self.send(leader, Body::Ack { matched });
+        }
+    }
+
+    /// NEWLEADER: the history up to `last` is to be put on disk.
+    pub(super) fn new_leader(&mut self, last: Zxid, log: &dyn LogRead) {
+        let PartState::Following(following) = &mut self.part else { return };
+        let leader = following.leader;
+        if following.stage >= Stage::Acknowledged {
+            return self.send(leader, Body::AckNewLeader);
+        }
+        following.new_leader = Some(last);
+        self.try_make_current(log);
+    }
+
+    /// History persisted, then epoch, then ACK-LD: each waits for the write before.
+    pub(super) fn try_make_current(&mut self, log: &dyn LogRead) {
+        let this_write = self.outbox.newest_write();
+        let view = self.view(log);
+        let PartState::Following(following) = &self.part else { return };
+        let Some(last) = following.new_leader.filter(|_| following.stage == Stage::Synchronisation) else {
+            return;
+        };
+        if view.epoch(last.index) != Ok(last.epoch) {
+            return;
+        }
+        let PartState::Following(following) = &mut self.part else { return };
+        let history = *following.history.get_or_insert(this_write);
+        if self.outbox.is_persisted(history) {
+            let leader = following.leader;
+            following.stage = Stage::Acknowledged;
+            self.current_epoch = self.accepted_epoch;
+            self.send(leader, Body::AckNewLeader);
+        }
+    }
+
+    /// The same rule for the leader itself.
+    pub(super) fn make_own_current(&mut self, log: &dyn LogRead) {
+        let newest = self.outbox.newest_write();
+        let (this_write, current) = (self.outbox.this_write(), self.current_epoch == self.accepted_epoch);
+        let PartState::Leading(leading) = &mut self.part else { return };
+        if !self.outbox.is_persisted(newest) {
+            leading.own_write = Some(newest);
+        } else if current {
+            self.count_synced(log);
+        } else {
+            self.current_epoch = self.accepted_epoch;
+            leading.own_write = Some(this_write);
+        }
+    }
+
+    /// ACK-LD.
+    pub(super) fn new_leader_acknowledged(&mut self, from: MemberId, log: &dyn LogRead) {
+        let (commit, now) = (self.commit, self.now);
+        let PartState::Leading(leading) = &mut self.part else { return };
+        let Some(follower) = leading.followers.get_mut(&from) else { return };
+        let FollowerStage::Syncing(last) = follower.stage else { return };
+        follower.stage = FollowerStage::Synced;
+        follower.progress.acknowledged(last.index, now);
+        if leading.stage == Stage::Broadcast {
+            self.send(from, Body::UpToDate { commit });
+            self.advance_commit(log);
+            self.replicate_to(from, log);
+        } else {
+            self.count_synced(log);
+        }
+    }
+
+    /// Phase 2 ends when the epoch is current on a quorum: then the whole initial history is committed.
+    fn count_synced(&mut self, log: &dyn LogRead) {
+        let (own, quorum) = (self.config.id, self.present().1.quorum());
+        let own_current = self.current_epoch == self.accepted_epoch;
+        let PartState::Leading(leading) = &mut self.part else { return };
+        let synced = |id| {
+            if id == own {
+                own_current && leading.own_write.is_none()
+            } else {
+                leading.followers.get(&id).is_some_and(|it| it.stage == FollowerStage::Synced)
+            }
+        };
+        if leading.stage != Stage::Synchronisation || !quorum.reached(synced) {
+            return;
+        }
+        leading.stage = Stage::Broadcast;
+        let initial = leading.initial;
+        self.leader = Some(own);
+        self.commit_to(initial);
+        let commit = self.commit;
+        for id in self.synced_followers() {
+            self.send(id, Body::UpToDate { commit });
+        }
+        self.settle_membership(log);
+        self.tick_leader(log);
+    }
+
+    /// UPTODATE, or a ping that says as much.
+    pub(super) fn up_to_date(&mut self, commit: Index, log: &dyn LogRead) {
+        let last = self.view(log).last_index();
+        let PartState::Following(following) = &mut self.part else { return };
+        if following.stage == Stage::Acknowledged {
+            following.stage = Stage::Broadcast;
+        }
+        self.commit_told(commit.min(last));
+    }
+
+    /// The leader's commit index, as far as this log goes. It counts in phase 3 only.
+    fn commit_told(&mut self, commit: Index) {
+        let PartState::Following(following) = &self.part else { return };
+        if following.stage == Stage::Broadcast {
+            self.commit_to(commit);
+        }
+    }
+}

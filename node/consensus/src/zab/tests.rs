@@ -1,0 +1,1 @@
+//! Stories that only Zab can tell.
