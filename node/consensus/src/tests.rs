@@ -343,7 +343,8 @@ impl World {
         }
         let nodes: Vec<_> =
             self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status()).collect();
-        panic!("no progress after healing: {what}: {nodes:#?}");
+        let members: Vec<_> = self.nodes.values().map(|node| &node.protocol).collect();
+        panic!("no progress after healing: {what}: {nodes:#?} {members:?}");
     }
 
     fn chaos(&mut self, rounds: u64) {

@@ -60,7 +60,7 @@ impl Zab {
 
     /// CEPOCH of a follower.
     pub(super) fn follower_came(&mut self, from: MemberId, accepted: Epoch, log: &dyn LogRead) {
-        self.decide_early(log);
+        self.decide_early(from, log);
         let votes = self.present().1.quorum().contains(from);
         let (own_epoch, now) = (self.accepted_epoch, self.now);
         let PartState::Leading(leading) = &mut self.part else { return };

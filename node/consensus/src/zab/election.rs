@@ -78,7 +78,13 @@ impl Zab {
 
     fn tell_vote(&mut self) {
         let notification = self.notification();
-        for voter in self.present().1.quorum().voters() {
+        let mut hearers = self.present().1.quorum().voters();
+        if let PartState::Looking(looking) = &self.part {
+            // Who votes or stands may be a voter by a change that this member has not heard of.
+            hearers.extend(looking.heard.keys());
+            hearers.extend(looking.vote.map(|vote| vote.leader));
+        }
+        for voter in hearers {
             if voter != self.config.id {
                 self.send(voter, Body::Notification(notification));
             }
@@ -116,10 +122,8 @@ impl Zab {
 
     fn vote_told(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {
         let quorum = self.present().1.quorum();
-        let Some(theirs) = told.vote.filter(|vote| quorum.contains(vote.leader) && quorum.contains(from))
-        else {
-            return;
-        };
+        // The candidate may be a voter by a change that this member has not heard of: its history decides, not this one.
+        let Some(theirs) = told.vote else { return };
         let own = self.own_vote(false, log);
         let id = self.config.id;
         let (round, PartState::Looking(looking)) = (self.round, &mut self.part) else { return };
@@ -172,11 +176,13 @@ impl Zab {
         }
     }
 
-    /// A voter has decided for this member already: there is no more to wait for.
-    pub(super) fn decide_early(&mut self, log: &dyn LogRead) {
-        let PartState::Looking(looking) = &self.part else { return };
-        let for_me = looking.vote.is_some_and(|vote| vote.leader == self.config.id);
-        if for_me && looking.settled_at.is_some() {
+    /// A voter that comes as a follower has decided for this member: with a quorum of those there is no more to wait for.
+    pub(super) fn decide_early(&mut self, from: MemberId, log: &dyn LogRead) {
+        let (id, quorum) = (self.config.id, self.present().1.quorum());
+        let PartState::Looking(looking) = &mut self.part else { return };
+        let Some(vote) = looking.vote.filter(|vote| vote.leader == id) else { return };
+        looking.heard.insert(from, vote);
+        if quorum.reached(|id| looking.heard.get(&id).is_some_and(|heard| heard.leader == vote.leader)) {
             self.lead(log);
         }
     }
