@@ -103,6 +103,12 @@ impl Progress {
         self.inflight_bytes = 0;
     }
 
+    /// It restarted and knows less than it had acknowledged: what is sent starts there again.
+    pub(crate) fn fell_back(&mut self, matched: Index, now: Time) {
+        self.matched = matched;
+        self.probe(matched.next(), now);
+    }
+
     /// Whether it has caught up so far that it may vote, and answers.
     pub(crate) fn is_ready(&self, commit: Index, lag_max: u64, now: Time, patience_ms: u64) -> bool {
         self.matched.0 + lag_max >= commit.0 && now.since_ms(self.active_at) <= patience_ms

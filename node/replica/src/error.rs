@@ -55,6 +55,4 @@ pub enum BootError {
         /// The log's last index.
         last: u64,
     },
-} is not there yet: choose Raft")]
-    NotThereYet(quorate_consensus::kind::ProtocolKind),
 }

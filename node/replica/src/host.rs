@@ -267,7 +267,8 @@ fn boot(
         changing: BTreeMap::new(),
         changes: Vec::new(),
         last_proposal: 0,
-        last_read: 0,
+        // A read of an earlier start may still be answered: its name must not come again.
+        last_read: config.consensus.seed,
         commit,
         leader: None,
         leading: None,

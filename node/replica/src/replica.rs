@@ -259,7 +259,7 @@ impl Replica {
         if self.read_batch.is_empty() || self.leader.is_none() {
             return Ok(());
         }
-        self.last_read += 1;
+        self.last_read = self.last_read.wrapping_add(1);
         let id = ReadId(self.last_read);
         let requests = std::mem::take(&mut self.read_batch);
         self.reads.insert(id, (now, requests));

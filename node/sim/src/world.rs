@@ -43,6 +43,18 @@ pub struct Report {
     pub trace: u64,
 }
 
+impl Report {
+    /// Adds another seed's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.simulated_ms += other.simulated_ms;
+        self.operations += other.operations;
+        self.acknowledged += other.acknowledged;
+        for (sum, counts) in [(&mut self.faults, &other.faults), (&mut self.reached, &other.reached)] {
+            counts.iter().for_each(|(what, count)| *sum.entry(what).or_default() += count);
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Happening {
     Message { from: MemberId, to: MemberId, payload: Bytes },
@@ -150,7 +162,8 @@ impl World {
         self.stopping = true;
         while !self.is_quiet() {
             if self.now > deadline {
-                let statuses: Vec<_> = self.hosts().map(|host| host.status(GroupId::DEFAULT)).collect();
+                let statuses: Vec<_> =
+                    self.hosts().filter_map(|host| Some(format!("{:?}", host.replica(GroupId::DEFAULT)?))).collect();
                 return Err(format!("no agreement {PROGRESS_MS} ms after healing: {statuses:?}"));
             }
             self.advance();

@@ -1,29 +1,42 @@
-//! A few hundred worlds, and that a seed is a seed.
+//! A few hundred worlds of each protocol, and that a seed is a seed.
 
-use quorate_sim::world::World;
+use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::world::{Report, World};
 
-/// Voters by seed, and simulated time under faults.
-fn run(seed: u64, voters: u64) -> quorate_sim::world::Report {
-    World::new(seed, voters, false)
+fn run(protocol: ProtocolKind, seed: u64, voters: u64) -> Report {
+    World::new(protocol, seed, voters, false)
         .run(10_000)
-        .unwrap_or_else(|error| panic!("seed {seed}, {voters} voters: {error}"))
+        .unwrap_or_else(|error| panic!("{protocol}, seed {seed}, {voters} voters: {error}"))
 }
 
-#[test]
-fn three_hundred_worlds_hold_what_they_promise() {
-    let (mut acknowledged, mut crashes) = (0, 0);
-    for seed in 1..=300 {
-        let report = run(seed, [3, 3, 5, 1][(seed % 4) as usize]);
-        acknowledged += report.acknowledged;
-        crashes += report.faults.get("crash with loss and tearing of unsynced writes").copied().unwrap_or(0);
-    }
-    assert!(acknowledged > 10_000, "clients got little done: {acknowledged}");
+fn three_hundred_worlds(protocol: ProtocolKind) {
+    let mut total = Report::default();
+    (1..=300).for_each(|seed| total.add(&run(protocol, seed, [3, 3, 5, 1][(seed % 4) as usize])));
+    let crashes = total.faults.get("crash with loss and tearing of unsynced writes").copied().unwrap_or(0);
+    assert!(total.acknowledged > 10_000, "clients got little done: {}", total.acknowledged);
     assert!(crashes > 500, "there was little danger: {crashes}");
 }
 
 #[test]
+fn raft_holds_what_it_promises_in_three_hundred_worlds() {
+    three_hundred_worlds(ProtocolKind::Raft);
+}
+
+#[test]
+fn multi_paxos_holds_what_it_promises_in_three_hundred_worlds() {
+    three_hundred_worlds(ProtocolKind::MultiPaxos);
+}
+
+#[test]
+fn zab_holds_what_it_promises_in_three_hundred_worlds() {
+    three_hundred_worlds(ProtocolKind::Zab);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in [3, 77, 1234] {
-        assert_eq!(run(seed, 3).trace, run(seed, 3).trace);
+    for protocol in ProtocolKind::ALL {
+        for seed in [3, 77, 1234] {
+            assert_eq!(run(protocol, seed, 3).trace, run(protocol, seed, 3).trace);
+        }
     }
 }

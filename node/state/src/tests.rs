@@ -183,7 +183,7 @@ proptest::proptest! {
                 }
             };
             let entry = Entry {
-                index: log.len() as u64 + 1, epoch: 1, payload: Payload::Command(Command::new(command).to_bytes(), None),
+                index: log.len() as u64 + 1, epoch: 1, proposed: 1, payload: Payload::Command(Command::new(command).to_bytes(), None),
             };
             log.push(entry.clone());
             events.extend(one.apply(vec![entry]).expect("works").events);

@@ -231,9 +231,12 @@ impl Paxos {
         let patience_ms = 2 * self.config.heartbeat_interval_ms;
         let Some(progress) = self.progress(from) else { return };
         progress.round = progress.round.max(round);
-        // What was sent and not acknowledged for this long is taken for lost.
-        let lost = progress.matched < last && now.since_ms(progress.moved_at) >= patience_ms;
-        if lost && !matches!(progress.flow, Flow::Snapshot) {
+        let waited = now.since_ms(progress.moved_at) >= patience_ms;
+        if prefix < progress.matched && waited {
+            // After a restart it does not know any more that slots of lower ballots are chosen.
+            progress.fell_back(prefix, now);
+        } else if progress.matched < last && waited && !matches!(progress.flow, Flow::Snapshot) {
+            // What was sent and not acknowledged for this long is taken for lost.
             let next = progress.matched.max(prefix).next();
             progress.probe(next, now);
         }

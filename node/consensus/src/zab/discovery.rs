@@ -141,7 +141,8 @@ impl Zab {
         let votes = self.present().1.quorum().contains(from);
         let PartState::Leading(leading) = &mut self.part else { return };
         let Some(follower) = leading.followers.get_mut(&from) else { return };
-        if follower.stage != FollowerStage::Informed {
+        // Later, one that heard NEWEPOCH again starts over.
+        if follower.stage != FollowerStage::Informed && leading.stage == Stage::Discovery {
             return;
         }
         follower.stage = FollowerStage::Accepted(last);

@@ -83,9 +83,6 @@ pub enum ConfigError {
     /// The protocol's name.
     #[error(transparent)]
     Protocol(#[from] UnknownProtocol),
-    /// A protocol of the future.
-    #[error("--consensus={0} is not there yet: choose Raft")]
-    ProtocolNotThereYet(ProtocolKind),
     /// A value.
     #[error("--{flag}={value} is not valid: {why}")]
     Invalid {
@@ -122,9 +119,6 @@ impl Config {
     /// What is wrong with them.
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
         let protocol: ProtocolKind = values.get("consensus").parse()?;
-        if !protocol.is_available() {
-            return Err(ConfigError::ProtocolNotThereYet(protocol));
-        }
         let name = values.get("name").to_owned();
         let data_dir = match values.get("data-dir") {
             "" => format!("{name}.quorate"),
@@ -319,9 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_not_there_yet() {
-        let error = config(&["--consensus=Zab"]).unwrap_err();
-        assert_eq!(error.to_string(), "--consensus=Zab is not there yet: choose Raft");
+    fn every_protocol_has_a_name() {
+        let protocol = |name: &str| config(&[&format!("--consensus={name}")]).map(|config| config.protocol);
+        assert_eq!(protocol("MultiPaxos").unwrap(), ProtocolKind::MultiPaxos);
+        assert_eq!(protocol("zab").unwrap(), ProtocolKind::Zab);
+        let error = protocol("Vr").unwrap_err();
+        assert_eq!(error.to_string(), "\"Vr\" is not a protocol: choose Raft, MultiPaxos or Zab");
     }
 
     #[test]

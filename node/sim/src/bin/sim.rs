@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use quorate_consensus::kind::ProtocolKind;
 use quorate_sim::world::{Report, World};
 
 /// Runs whole replicas in simulated worlds and checks what their clients saw.
@@ -23,9 +24,14 @@ enum Verb {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         from: u64,
+        /// Only this protocol; all in turn without it.
+        #[arg(long)]
+        protocol: Option<ProtocolKind>,
     },
     /// Runs one seed and prints its story.
     Replay {
+        /// The protocol.
+        protocol: ProtocolKind,
         /// The seed.
         seed: u64,
     },
@@ -40,9 +46,12 @@ fn voters(seed: u64) -> u64 {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Verb::Run { minutes, from } => run(Duration::from_secs(60 * minutes), from),
-        Verb::Replay { seed } => {
-            let report = World::new(seed, voters(seed), true)
+        Verb::Run { minutes, from, protocol } => {
+            let protocols = protocol.map_or_else(|| ProtocolKind::ALL.to_vec(), |one| vec![one]);
+            run(Duration::from_secs(60 * minutes), from, &protocols)
+        }
+        Verb::Replay { protocol, seed } => {
+            let report = World::new(protocol, seed, voters(seed), true)
                 .run(FAULTY_MS)
                 .map_err(|error| anyhow::anyhow!(error))?;
             println!("{report:#?}");
@@ -51,34 +60,33 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn run(time: Duration, from: u64) -> anyhow::Result<()> {
+fn run(time: Duration, from: u64, protocols: &[ProtocolKind]) -> anyhow::Result<()> {
     let begin = Instant::now();
-    let (mut total, mut seeds) = (Report::default(), 0);
+    let mut totals = vec![(Report::default(), 0u64); protocols.len()];
     for seed in from.. {
         if begin.elapsed() >= time {
             break;
         }
-        let report = World::new(seed, voters(seed), false).run(FAULTY_MS).map_err(|error| {
-            anyhow::anyhow!(
-                "seed {seed}: {error}\nreplay: cargo run --release -p quorate-sim --bin sim -- replay {seed}"
-            )
-        })?;
-        seeds += 1;
-        total.simulated_ms += report.simulated_ms;
-        total.operations += report.operations;
-        total.acknowledged += report.acknowledged;
-        report.faults.into_iter().for_each(|(class, count)| *total.faults.entry(class).or_default() += count);
-        report
-            .reached
-            .into_iter()
-            .for_each(|(state, count)| *total.reached.entry(state).or_default() += count);
+        for (protocol, (total, seeds)) in protocols.iter().zip(&mut totals) {
+            let report = World::new(*protocol, seed, voters(seed), false).run(FAULTY_MS).map_err(|error| {
+                anyhow::anyhow!(
+                    "{protocol}, seed {seed}: {error}\n\
+                     replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}"
+                )
+            })?;
+            *seeds += 1;
+            total.add(&report);
+        }
     }
-    println!("seeds                {seeds}");
-    println!("simulated            {} s", total.simulated_ms / 1000);
-    println!("operations checked   {} ({} acknowledged)", total.operations, total.acknowledged);
-    for (class, count) in total.faults.iter().chain(&total.reached) {
-        println!("{class:<50} {count}");
+    for (protocol, (total, seeds)) in protocols.iter().zip(&totals) {
+        println!("{protocol}");
+        println!("  seeds                {seeds}");
+        println!("  simulated            {} s", total.simulated_ms / 1000);
+        println!("  operations checked   {} ({} acknowledged)", total.operations, total.acknowledged);
+        for (class, count) in total.faults.iter().chain(&total.reached) {
+            println!("  {class:<50} {count}");
+        }
+        println!("  violations           0");
     }
-    println!("violations           0");
     Ok(())
 }
