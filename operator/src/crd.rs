@@ -123,8 +123,6 @@ impl Default for Tls {
         .message("members must be 1, 3, 5, 7 or 9: an even number survives no more failures than the odd one below it"),
     validation = Rule::new("self.consensus == oldSelf.consensus")
         .message("consensus can't change: it is fixed in the data; make a new cluster and move the data"),
-    validation = Rule::new("self.consensus == 'Raft'")
-        .message("only consensus Raft is there yet: MultiPaxos and Zab will follow"),
     validation = Rule::new("!has(self.zones) || self.zones.all(zone, self.zones.exists_one(other, other.name == zone.name))")
         .message("zones must have different names: remove the one that is listed twice"),
     validation = Rule::new("has(self.zones) == has(oldSelf.zones) && (!has(self.zones) || self.zones == oldSelf.zones)")

@@ -101,7 +101,7 @@ fn invalid_specs_are_refused_with_what_to_do() -> Result<()> {
     refused(2, "", "an even number survives no more failures")?;
     refused(0, "", "members must be 1, 3, 5, 7 or 9")?;
     refused(11, "", "members must be 1, 3, 5, 7 or 9")?;
-    refused(3, "  consensus: Zab\n", "only consensus Raft is there yet")?;
+    refused(3, "  consensus: Vr\n", "supported values: \"Raft\", \"MultiPaxos\", \"Zab\"")?;
     refused(3, "  consensus: Paxos\n", "supported values")?;
     refused(3, "  zones: [{name: a}, {name: a}]\n", "zones must have different names")?;
     let size = |size: &str| store.manifest(3, "").replace("1Gi", size);

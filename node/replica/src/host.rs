@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_consensus::config::Config;
-use quorate_consensus::entry::SnapshotMark;
+use quorate_consensus::entry::{Entry, SnapshotMark};
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::input::Input;
 use quorate_consensus::kind::ProtocolKind;
@@ -178,6 +178,12 @@ impl Host {
     #[must_use]
     pub fn replica(&self, group: GroupId) -> Option<&Replica> {
         self.replicas.get(&group)
+    }
+
+    /// Entries `from..to` of a group's log, as far as it holds them without a gap: for looking at it from outside.
+    #[must_use]
+    pub fn entries(&self, group: GroupId, from: Index, to: Index) -> Vec<Entry> {
+        self.log.group(group).entries(from, to, usize::MAX).unwrap_or_default()
     }
 
     /// A group's status.

@@ -10,7 +10,7 @@
 mod apply;
 pub mod change;
 mod durability;
-mod envelope;
+pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod host;

@@ -5,5 +5,7 @@
 
 pub mod check;
 pub mod history;
+mod invariants;
 pub mod random;
+pub mod story;
 pub mod world;

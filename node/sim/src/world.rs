@@ -24,7 +24,9 @@ use quorate_storage::wal::{self, SyncJob};
 
 use crate::check;
 use crate::history::{Operation, Outcome, Record};
+use crate::invariants::Invariants;
 use crate::random::Random;
+use crate::story::{self, Story};
 
 /// What a seed shows.
 #[derive(Clone, Debug, Default)]
@@ -88,8 +90,11 @@ pub struct World {
     known: BTreeMap<u8, i64>,
     stopping: bool,
     initial: Membership,
+    invariants: Invariants,
+    /// What was found to be broken first.
+    broken: Option<String>,
     report: Report,
-    story: bool,
+    story: Story,
     /// Timers in a row that rang without time going on.
     rings: u32,
 }
@@ -108,7 +113,7 @@ const PROGRESS_MS: u64 = 60_000;
 impl World {
     /// A world of this many voters.
     #[must_use]
-    pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: bool) -> Self {
+    pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: Story) -> Self {
         let member = |id| Member {
             id: MemberId(id),
             name: format!("m{id}"),
@@ -136,6 +141,8 @@ impl World {
             known: BTreeMap::new(),
             stopping: false,
             initial: Membership { members, ..Membership::default() },
+            invariants: Invariants::new(protocol),
+            broken: None,
             report: Report::default(),
             story,
             rings: 0,
@@ -153,6 +160,7 @@ impl World {
         self.loss_percent = self.random.below(8);
         while self.now.0 < faulty_ms {
             self.advance();
+            self.sound()?;
             if self.random.chance(3) {
                 self.fault();
             }
@@ -167,6 +175,7 @@ impl World {
                 return Err(format!("no agreement {PROGRESS_MS} ms after healing: {statuses:?}"));
             }
             self.advance();
+            self.sound()?;
         }
         self.verify()?;
         self.report.simulated_ms = self.now.0;
@@ -174,12 +183,16 @@ impl World {
         Ok(self.report)
     }
 
+    fn sound(&mut self) -> Result<(), String> {
+        self.broken.take().map_or(Ok(()), |what| Err(format!("at {} ms: {what}", self.now)))
+    }
+
     fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.machines.values().filter_map(|machine| machine.host.as_ref())
     }
 
     fn tell(&mut self, what: impl FnOnce() -> String) {
-        if self.story {
+        if self.story >= Story::Short {
             println!("{:>8} ms  {}", self.now.0, what());
         }
     }
@@ -214,6 +227,7 @@ impl World {
         let random = &mut self.random;
         let machine = self.machines.get_mut(&id).expect("a member of the world");
         machine.host = None;
+        self.invariants.stopped(id);
         machine.boots += 1;
         machine.disk.crash(|| random.chance(50));
         machine.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
@@ -313,6 +327,10 @@ impl World {
         match happening {
             Happening::Message { from, to, payload } => {
                 (self.now.0, from, to, &payload).hash(&mut self.trace);
+                if self.story == Story::Messages {
+                    let protocol = self.protocol;
+                    self.tell(|| format!("{from} -> {to}  {}", story::message(protocol, &payload)));
+                }
                 self.event(to, Event::Peer { from, payload });
             }
             Happening::Snapshot { from, to, index, epoch, chunks } => {
@@ -353,6 +371,9 @@ impl World {
         let (boot, backend) = (machine.boots, machine.backend.clone());
         let Some(host) = &mut machine.host else { return };
         let outputs = host.flush(now).expect("memory works");
+        if let Err(what) = self.invariants.check(id, host) {
+            self.broken.get_or_insert(what);
+        }
         for output in outputs {
             self.perform(id, boot, &backend, output);
         }

@@ -1,10 +1,11 @@
 //! A few hundred worlds of each protocol, and that a seed is a seed.
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::story::Story;
 use quorate_sim::world::{Report, World};
 
 fn run(protocol: ProtocolKind, seed: u64, voters: u64) -> Report {
-    World::new(protocol, seed, voters, false)
+    World::new(protocol, seed, voters, Story::Silent)
         .run(10_000)
         .unwrap_or_else(|error| panic!("{protocol}, seed {seed}, {voters} voters: {error}"))
 }

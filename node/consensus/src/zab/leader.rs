@@ -123,11 +123,15 @@ impl Zab {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, from: MemberId, matched: Index, log: &dyn LogRead) {
+    pub(super) fn acknowledged(&mut self, from: MemberId, matched: Index, current: bool, log: &dyn LogRead) {
         let (now, last) = (self.now, self.view(log).last_index());
         let Some(follower) = self.follower(from) else { return };
-        let in_phase = matches!(follower.stage, FollowerStage::Syncing(_) | FollowerStage::Synced);
-        if in_phase && matched <= last && follower.progress.acknowledged(matched, now) {
+        let counts = match follower.stage {
+            FollowerStage::Informed | FollowerStage::Accepted(_) => false,
+            FollowerStage::Syncing(_) => true,
+            FollowerStage::Synced => current,
+        };
+        if counts && matched <= last && follower.progress.acknowledged(matched, now) {
             self.advance_commit(log);
         }
         self.replicate_to(from, log);
@@ -251,7 +255,7 @@ impl Zab {
             return;
         }
         follower.progress.round = follower.progress.round.max(round);
-        self.acknowledged(from, matched, log);
+        self.acknowledged(from, matched, true, log);
         self.send_lost_again(from, log);
         self.confirm_reads();
     }

@@ -103,7 +103,10 @@ pub enum Body {
         last: Zxid,
     },
     /// ACK-LD.
-    AckNewLeader,
+    AckNewLeader {
+        /// The sender's last entry; its log is a part of the leader's.
+        matched: Index,
+    },
     /// COMMIT-LD, UPTODATE.
     UpToDate {
         /// The leader's commit index.
@@ -113,6 +116,8 @@ pub enum Body {
     Ack {
         /// The last index that matches.
         matched: Index,
+        /// The epoch is current there. Before, the log may still be cut, and the acknowledgement is for flow control only.
+        current: bool,
     },
     /// The leader lives.
     Ping {
@@ -177,12 +182,12 @@ enum WireBody {
     Propose(WirePropose),
     #[prost(message, tag = "9")]
     NewLeader(WireZxid),
-    #[prost(bool, tag = "10")]
-    AckNewLeader(bool),
+    #[prost(uint64, tag = "10")]
+    AckNewLeader(u64),
     #[prost(uint64, tag = "11")]
     UpToDate(u64),
-    #[prost(uint64, tag = "12")]
-    Ack(u64),
+    #[prost(message, tag = "12")]
+    Ack(WireAck),
     #[prost(message, tag = "13")]
     Ping(WirePing),
     #[prost(message, tag = "14")]
@@ -254,6 +259,14 @@ struct WirePropose {
     commit: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireAck {
+    #[prost(uint64, tag = "1")]
+    matched: u64,
+    #[prost(bool, tag = "2")]
+    current: bool,
+}
+
 /// Of a leader `index` is the commit index, of a follower what matches.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct WirePing {
@@ -309,9 +322,9 @@ fn wire(body: Body) -> WireBody {
             commit: commit.0,
         }),
         Body::NewLeader { last } => WireBody::NewLeader(wire_zxid(last)),
-        Body::AckNewLeader => WireBody::AckNewLeader(true),
+        Body::AckNewLeader { matched } => WireBody::AckNewLeader(matched.0),
         Body::UpToDate { commit } => WireBody::UpToDate(commit.0),
-        Body::Ack { matched } => WireBody::Ack(matched.0),
+        Body::Ack { matched, current } => WireBody::Ack(WireAck { matched: matched.0, current }),
         Body::Ping { commit, round } => WireBody::Ping(WirePing { index: commit.0, round }),
         Body::Pong { round, matched } => WireBody::Pong(WirePing { index: matched.0, round }),
         Body::Read(id) => WireBody::Read(id.0),
@@ -361,9 +374,9 @@ fn body(wire: WireBody) -> Option<Body> {
             commit: Index(propose.commit),
         },
         WireBody::NewLeader(last) => Body::NewLeader { last: zxid(last) },
-        WireBody::AckNewLeader(_) => Body::AckNewLeader,
+        WireBody::AckNewLeader(matched) => Body::AckNewLeader { matched: Index(matched) },
         WireBody::UpToDate(commit) => Body::UpToDate { commit: Index(commit) },
-        WireBody::Ack(matched) => Body::Ack { matched: Index(matched) },
+        WireBody::Ack(ack) => Body::Ack { matched: Index(ack.matched), current: ack.current },
         WireBody::Ping(ping) => Body::Ping { commit: Index(ping.index), round: ping.round },
         WireBody::Pong(pong) => Body::Pong { round: pong.round, matched: Index(pong.index) },
         WireBody::Read(id) => Body::Read(ReadId(id)),

@@ -225,7 +225,7 @@ impl Zab {
             Body::FollowerInfo
             | Body::AckEpoch { .. }
             | Body::History { .. }
-            | Body::AckNewLeader
+            | Body::AckNewLeader { .. }
             | Body::Ack { .. }
             | Body::Pong { .. } => true,
             Body::Notification(_)
@@ -246,6 +246,11 @@ impl Zab {
 
     fn is_established(&self) -> bool {
         matches!(&self.part, PartState::Leading(leading) if leading.stage == Stage::Broadcast)
+    }
+
+    /// Whether the accepted epoch is current: the log is then a part of its leader's, and only grows in this epoch.
+    fn is_current(&self) -> bool {
+        self.current_epoch == self.accepted_epoch
     }
 
     /// Adds an entry behind the log's end.
@@ -311,7 +316,7 @@ impl Zab {
             }
             Body::AckEpoch { .. }
             | Body::History { .. }
-            | Body::AckNewLeader
+            | Body::AckNewLeader { .. }
             | Body::Ack { .. }
             | Body::Pong { .. } => {
                 if epoch == self.accepted_epoch && self.note_active(from) {
@@ -347,7 +352,7 @@ impl Zab {
             Body::UpToDate { commit } => self.up_to_date(commit, log),
             Body::Ping { commit, round } => {
                 self.up_to_date(commit, log);
-                let matched = self.view(log).last_index();
+                let matched = if self.is_current() { self.view(log).last_index() } else { Index(0) };
                 self.send(from, Body::Pong { round, matched });
             }
             Body::Abdicate { successor } => self.look(successor == self.config.id, log),
@@ -356,7 +361,7 @@ impl Zab {
             | Body::LeaderInfo
             | Body::AckEpoch { .. }
             | Body::History { .. }
-            | Body::AckNewLeader
+            | Body::AckNewLeader { .. }
             | Body::Ack { .. }
             | Body::Pong { .. }
             | Body::Read(_)
@@ -369,8 +374,8 @@ impl Zab {
         match body {
             Body::AckEpoch { current, last, counts } => self.epoch_accepted(from, current, last, counts, log),
             Body::History { last } => self.history_told(from, last, log),
-            Body::AckNewLeader => self.new_leader_acknowledged(from, log),
-            Body::Ack { matched } => self.acknowledged(from, matched, log),
+            Body::AckNewLeader { matched } => self.new_leader_acknowledged(from, matched, log),
+            Body::Ack { matched, current } => self.acknowledged(from, matched, current, log),
             Body::Pong { round, matched } => self.pinged(from, round, matched, log),
             Body::Notification(_)
             | Body::FollowerInfo

@@ -32,8 +32,7 @@ impl Zab {
         let Some(follower) = leading.followers.get_mut(&id) else { return };
         if held {
             follower.stage = FollowerStage::Syncing(own_last);
-            follower.progress.probe(theirs.index.next(), now);
-            follower.progress.acknowledged(theirs.index, now);
+            follower.progress.fell_back(theirs.index, now);
             self.replicate_to(id, log);
             self.send(id, Body::NewLeader { last: own_last });
         } else if gone {
@@ -47,15 +46,24 @@ impl Zab {
         }
     }
 
-    /// A follower's history after TRUNC or SNAP.
+    /// A follower's history after TRUNC or SNAP, or where it stands when it lacks what NEWLEADER names.
     pub(super) fn history_told(&mut self, from: MemberId, last: Zxid, log: &dyn LogRead) {
         let PartState::Leading(leading) = &mut self.part else { return };
         if leading.stage < Stage::Synchronisation {
             return;
         }
-        if let Some(follower) = leading.followers.get_mut(&from)
-            && matches!(follower.stage, FollowerStage::Accepted(_))
-        {
+        let patience_ms = 2 * self.config.heartbeat_interval_ms;
+        let Some(follower) = leading.followers.get_mut(&from) else { return };
+        let expected = match follower.stage {
+            FollowerStage::Accepted(_) => true,
+            // What was sent may still be on its way, unless it was here and was cut off by a late TRUNC.
+            FollowerStage::Syncing(_) => {
+                let waited = self.now.since_ms(follower.progress.moved_at) >= patience_ms;
+                waited || last.index < follower.progress.matched
+            }
+            FollowerStage::Informed | FollowerStage::Synced => false,
+        };
+        if expected {
             follower.stage = FollowerStage::Accepted(last);
             if follower.progress.flow == Flow::Snapshot {
                 follower.progress.probe(last.index.next(), self.now);
@@ -64,18 +72,21 @@ impl Zab {
         }
     }
 
-    /// A follower drops what its leader's history does not have; the leader asks until they meet in an entry.
+    /// A follower drops what its leader's history does not have; the leader asks until they meet in an entry. Once the epoch is
+    /// current the log is a part of the leader's and its acknowledgements count: a TRUNC that comes then is a late one.
     pub(super) fn truncate(&mut self, from: MemberId, to: Zxid, log: &dyn LogRead) {
-        let synchronising =
-            matches!(&self.part, PartState::Following(following) if following.stage == Stage::Synchronisation);
-        if !synchronising || to.index < self.commit {
-            return;
+        if self.is_current() {
+            let last = self.last(log);
+            return self.send(from, Body::History { last });
         }
+        // What is committed is in every leader's history.
+        let committed = Zxid { epoch: self.view(log).epoch(self.commit).unwrap_or_default(), index: self.commit };
+        let to = to.max(committed);
+        // The leader has nothing between `to` and this log's end: what is newer than `to` is not in its history.
         let newest = self.newest_until(to, log);
-        let view = self.view(log);
-        if newest == to && view.last_index() > to.index && to.index >= view.snapshot_index() {
-            self.memberships.replaced_from(to.index.next());
-            self.outbox.truncate(to.index);
+        if self.view(log).last_index() > newest.index {
+            self.memberships.replaced_from(newest.index.next());
+            self.outbox.truncate(newest.index);
         }
         self.send(from, Body::History { last: newest });
     }
@@ -107,7 +118,8 @@ impl Zab {
             self.write_entry(entry);
         }
         self.try_make_current(log);
-        self.send(from, Body::Ack { matched });
+        let current = self.is_current();
+        self.send(from, Body::Ack { matched, current });
         self.commit_told(commit.min(matched));
     }
 
@@ -115,7 +127,7 @@ impl Zab {
     fn tell_matched(&mut self, leader: MemberId, matched: Index) {
         let PartState::Following(following) = &self.part else { return };
         if following.stage >= Stage::Acknowledged {
-            self.send(leader, Body::Ack { matched });
+            self.send(leader, Body::Ack { matched, current: true });
         }
     }
 
@@ -123,11 +135,17 @@ impl Zab {
     pub(super) fn new_leader(&mut self, last: Zxid, log: &dyn LogRead) {
         let PartState::Following(following) = &mut self.part else { return };
         let leader = following.leader;
-        if following.stage >= Stage::Acknowledged {
-            return self.send(leader, Body::AckNewLeader);
-        }
         following.new_leader = Some(last);
-        self.try_make_current(log);
+        following.history = None;
+        let held = self.view(log).epoch(last.index) == Ok(last.epoch);
+        if held && self.is_current() {
+            self.acknowledge_new_leader(leader, log);
+        } else if held {
+            self.try_make_current(log);
+        } else {
+            let newest = self.newest_until(last, log);
+            self.send(leader, Body::History { last: newest });
+        }
     }
 
     /// History persisted, then epoch, then ACK-LD: each waits for the write before.
@@ -145,16 +163,23 @@ impl Zab {
         let history = *following.history.get_or_insert(this_write);
         if self.outbox.is_persisted(history) {
             let leader = following.leader;
-            following.stage = Stage::Acknowledged;
             self.current_epoch = self.accepted_epoch;
-            self.send(leader, Body::AckNewLeader);
+            self.acknowledge_new_leader(leader, log);
         }
+    }
+
+    fn acknowledge_new_leader(&mut self, leader: MemberId, log: &dyn LogRead) {
+        if let PartState::Following(following) = &mut self.part {
+            following.stage = following.stage.max(Stage::Acknowledged);
+        }
+        let matched = self.view(log).last_index();
+        self.send(leader, Body::AckNewLeader { matched });
     }
 
     /// The same rule for the leader itself.
     pub(super) fn make_own_current(&mut self, log: &dyn LogRead) {
         let newest = self.outbox.newest_write();
-        let (this_write, current) = (self.outbox.this_write(), self.current_epoch == self.accepted_epoch);
+        let (this_write, current) = (self.outbox.this_write(), self.is_current());
         let PartState::Leading(leading) = &mut self.part else { return };
         if !self.outbox.is_persisted(newest) {
             leading.own_write = Some(newest);
@@ -166,14 +191,16 @@ impl Zab {
         }
     }
 
-    /// ACK-LD.
-    pub(super) fn new_leader_acknowledged(&mut self, from: MemberId, log: &dyn LogRead) {
+    /// ACK-LD: from here on what it acknowledges counts. What it acknowledged before may have been cut off again.
+    pub(super) fn new_leader_acknowledged(&mut self, from: MemberId, matched: Index, log: &dyn LogRead) {
         let (commit, now) = (self.commit, self.now);
         let PartState::Leading(leading) = &mut self.part else { return };
         let Some(follower) = leading.followers.get_mut(&from) else { return };
-        let FollowerStage::Syncing(last) = follower.stage else { return };
+        if !matches!(follower.stage, FollowerStage::Syncing(_)) {
+            return;
+        }
         follower.stage = FollowerStage::Synced;
-        follower.progress.acknowledged(last.index, now);
+        follower.progress.fell_back(matched, now);
         if leading.stage == Stage::Broadcast {
             self.send(from, Body::UpToDate { commit });
             self.advance_commit(log);
@@ -186,7 +213,7 @@ impl Zab {
     /// Phase 2 ends when the epoch is current on a quorum: then the whole initial history is committed.
     fn count_synced(&mut self, log: &dyn LogRead) {
         let (own, quorum) = (self.config.id, self.present().1.quorum());
-        let own_current = self.current_epoch == self.accepted_epoch;
+        let own_current = self.is_current();
         let PartState::Leading(leading) = &mut self.part else { return };
         let synced = |id| {
             if id == own {
@@ -213,8 +240,10 @@ impl Zab {
     /// UPTODATE, or a ping that says as much.
     pub(super) fn up_to_date(&mut self, commit: Index, log: &dyn LogRead) {
         let last = self.view(log).last_index();
+        // One that comes back in the same epoch acknowledged NEWLEADER before: its log is a part of the leader's already.
+        let acknowledged = self.is_current();
         let PartState::Following(following) = &mut self.part else { return };
-        if following.stage == Stage::Acknowledged {
+        if acknowledged && following.stage > Stage::Discovery {
             following.stage = Stage::Broadcast;
         }
         self.commit_told(commit.min(last));

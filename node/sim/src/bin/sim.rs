@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::story::Story;
 use quorate_sim::world::{Report, World};
 
 /// Runs whole replicas in simulated worlds and checks what their clients saw.
@@ -34,6 +35,9 @@ enum Verb {
         protocol: ProtocolKind,
         /// The seed.
         seed: u64,
+        /// Print every message, too.
+        #[arg(long)]
+        messages: bool,
     },
 }
 
@@ -50,8 +54,9 @@ fn main() -> anyhow::Result<()> {
             let protocols = protocol.map_or_else(|| ProtocolKind::ALL.to_vec(), |one| vec![one]);
             run(Duration::from_secs(60 * minutes), from, &protocols)
         }
-        Verb::Replay { protocol, seed } => {
-            let report = World::new(protocol, seed, voters(seed), true)
+        Verb::Replay { protocol, seed, messages } => {
+            let story = if messages { Story::Messages } else { Story::Short };
+            let report = World::new(protocol, seed, voters(seed), story)
                 .run(FAULTY_MS)
                 .map_err(|error| anyhow::anyhow!(error))?;
             println!("{report:#?}");
@@ -68,7 +73,7 @@ fn run(time: Duration, from: u64, protocols: &[ProtocolKind]) -> anyhow::Result<
             break;
         }
         for (protocol, (total, seeds)) in protocols.iter().zip(&mut totals) {
-            let report = World::new(*protocol, seed, voters(seed), false).run(FAULTY_MS).map_err(|error| {
+            let report = World::new(*protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS).map_err(|error| {
                 anyhow::anyhow!(
                     "{protocol}, seed {seed}: {error}\n\
                      replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}"

@@ -1,0 +1,35 @@
+//! Agreement: no two members ever commit different values at one index, not even one member before and after a restart
+//! (Raft: State Machine Safety; Paxos Made Simple 2.1: only a single value is chosen; Zab: Agreement, Total order).
+
+use std::collections::BTreeMap;
+
+use quorate_consensus::entry::Entry;
+use quorate_consensus::id::{Epoch, Index, MemberId};
+use quorate_consensus::kind::ProtocolKind;
+
+#[derive(Debug)]
+pub(super) struct Agreement {
+    protocol: ProtocolKind,
+    agreed: BTreeMap<Index, (MemberId, Entry)>,
+}
+
+impl Agreement {
+    pub(super) fn new(protocol: ProtocolKind) -> Self {
+        Self { protocol, agreed: BTreeMap::new() }
+    }
+
+    pub(super) fn check(&mut self, id: MemberId, mut entry: Entry) -> Result<(), String> {
+        if self.protocol == ProtocolKind::MultiPaxos {
+            // A value may have been accepted in several ballots; it is one value.
+            entry.epoch = Epoch(0);
+        }
+        match self.agreed.get(&entry.index) {
+            None => drop(self.agreed.insert(entry.index, (id, entry))),
+            Some((_, agreed)) if *agreed == entry => {}
+            Some((other, agreed)) => {
+                return Err(format!("members {other} and {id} committed {agreed:?} and {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! Commit and applied index never go back while a member runs, and what is applied was committed (Raft 5.3; etcd 3.5's
+//! postmortem: the applied index and the data change together).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use quorate_consensus::id::{Index, MemberId};
+use quorate_consensus::protocol::Status;
+
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// By member, commit and applied index.
+    seen: BTreeMap<MemberId, (Index, u64)>,
+}
+
+impl Progress {
+    /// The indexes that were committed since the last check.
+    pub(super) fn check(&mut self, status: &Status, applied: u64) -> Result<Range<Index>, String> {
+        let Status { id, commit, .. } = *status;
+        let seen = self.seen.entry(id).or_default();
+        let (seen_commit, seen_applied) = *seen;
+        if commit < seen_commit || applied < seen_applied {
+            return Err(format!("member {id} went back from {seen:?} to {commit} and {applied}"));
+        }
+        if applied > commit.0 {
+            return Err(format!("member {id} applied {applied}, but {commit} is committed"));
+        }
+        *seen = (commit, applied);
+        Ok(seen_commit.next()..commit.next())
+    }
+
+    pub(super) fn stopped(&mut self, id: MemberId) {
+        self.seen.remove(&id);
+    }
+}
