@@ -7,8 +7,9 @@ CRD = storeclusters.quorate.io.yaml
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## Kubernetes, the operator and a StoreCluster on this machine (root; or KUBECONFIG and QUORATE_REGISTRY)
-	@$(LAB) up
+CONSENSUS ?= Raft
+up: ## Kubernetes, the operator and a StoreCluster on this machine (root; or KUBECONFIG and QUORATE_REGISTRY; CONSENSUS=Zab)
+	@$(LAB) up --consensus $(CONSENSUS)
 
 down: ## remove everything that `make up` made
 	@$(LAB) down
@@ -40,9 +41,13 @@ verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 
+KILLS ?= 1000
 MINUTES ?= 1
 sim: ## simulate for MINUTES and print what was checked
 	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
+
+kills: ## kill real members under load KILLS times with each protocol, and check every client's history
+	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test kills -- --nocapture --test-threads=1
 
 test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test charts -- --ignored
@@ -50,4 +55,4 @@ test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 
 # The playground's test and the lab start each other's programs: they are built first.
-.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim test
+.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim kills test

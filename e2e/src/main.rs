@@ -20,7 +20,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Kubernetes, the operator and a StoreCluster; with KUBECONFIG set, on that Kubernetes
-    Up,
+    Up {
+        /// How members agree: Raft, MultiPaxos or Zab
+        #[arg(long, default_value = "Raft")]
+        consensus: String,
+    },
     /// Remove everything that `up` made
     Down,
     /// The embedded Kubernetes alone
@@ -47,7 +51,7 @@ enum Command {
 fn run(command: Command) -> Result<()> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match command {
-        Command::Up => product::up(),
+        Command::Up { consensus } => product::up(&consensus),
         Command::Down => product::down(),
         Command::KubernetesUp => {
             let cluster = Cluster::new();

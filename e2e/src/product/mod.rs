@@ -42,11 +42,11 @@ fn place() -> Result<Place> {
     }
 }
 
-/// Everything, up to a ready StoreCluster.
+/// Everything, up to a ready StoreCluster whose members agree by `consensus`.
 ///
 /// # Errors
 /// What is missing or went wrong.
-pub fn up() -> Result<()> {
+pub fn up(consensus: &str) -> Result<()> {
     let place = place()?;
     let began = Instant::now();
     match &place {
@@ -56,7 +56,7 @@ pub fn up() -> Result<()> {
             let images = images::load(cluster)?;
             on.install(&images.operator, &images.operator_tag, &images.node)?;
             on.toolbox(&images.tools)?;
-            on.demo()?;
+            on.demo(consensus)?;
             on.toolbox_ready()?;
             write_environment(cluster)?;
         }
@@ -64,7 +64,7 @@ pub fn up() -> Result<()> {
             let on = Target::given()?;
             let tag = std::env::var("QUORATE_TAG").unwrap_or_else(|_| "dev".into());
             on.install(&format!("{registry}/operator"), &tag, &format!("{registry}/node:{tag}"))?;
-            on.demo()?;
+            on.demo(consensus)?;
         }
     }
     println!("\nready after {} s. Next:\n", began.elapsed().as_secs());

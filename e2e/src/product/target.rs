@@ -73,7 +73,11 @@ impl Target {
 
     pub(super) fn toolbox(&self, image: &str) -> Result<()> {
         let manifest = include_str!("../cluster/manifests/toolbox.yaml").replace("IMAGE", image);
-        let file = std::env::temp_dir().join(format!("quorate-toolbox-{}.yaml", std::process::id()));
+        self.apply_text("toolbox", &manifest)
+    }
+
+    fn apply_text(&self, name: &str, manifest: &str) -> Result<()> {
+        let file = std::env::temp_dir().join(format!("quorate-{name}-{}.yaml", std::process::id()));
         std::fs::write(&file, manifest)?;
         let applied = self.kubectl(&["apply", "-f", &file.to_string_lossy()]);
         std::fs::remove_file(file)?;
@@ -84,10 +88,12 @@ impl Target {
         self.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"]).map(|_| ())
     }
 
-    pub(super) fn demo(&self) -> Result<()> {
+    pub(super) fn demo(&self, consensus: &str) -> Result<()> {
         let file = repository().join("charts/demo.yaml");
-        println!("applying the StoreCluster of {}", file.display());
-        self.kubectl(&["apply", "-f", &file.to_string_lossy()])?;
+        println!("applying the StoreCluster of {}, consensus {consensus}", file.display());
+        let manifest = std::fs::read_to_string(&file)?;
+        let manifest = manifest.replace("consensus: Raft", &format!("consensus: {consensus}"));
+        self.apply_text("demo", &manifest)?;
         let began = Instant::now();
         let mut said = String::new();
         command::until("the StoreCluster", READY_TIMEOUT, || {

@@ -4,4 +4,5 @@
 mod availability;
 mod basics;
 mod lifecycle;
+mod protocols;
 mod support;

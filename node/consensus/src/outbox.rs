@@ -121,12 +121,7 @@ impl Outbox {
     }
 
     /// The end of a step.
-    pub(crate) fn flush(
-        &mut self,
-        hard_state: HardState,
-        leadership: Leadership,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn flush(&mut self, hard_state: HardState, leadership: Leadership, effects: &mut Vec<Effect>) {
         let must_save = HardState { commit: self.saved.commit, ..hard_state } != self.saved;
         if must_save || !self.fresh.is_empty() {
             self.last_write = self.this_write();

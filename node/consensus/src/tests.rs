@@ -310,7 +310,8 @@ impl World {
     }
 
     fn leader(&self) -> Option<MemberId> {
-        let statuses = self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status());
+        let statuses =
+            self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status());
         statuses.filter(|status| status.established).max_by_key(|status| status.epoch).map(|status| status.id)
     }
 
@@ -341,8 +342,12 @@ impl World {
                 self.sync(id);
             }
         }
-        let nodes: Vec<_> =
-            self.nodes.values().filter_map(|node| node.protocol.as_ref()).map(|protocol| protocol.status()).collect();
+        let nodes: Vec<_> = self
+            .nodes
+            .values()
+            .filter_map(|node| node.protocol.as_ref())
+            .map(|protocol| protocol.status())
+            .collect();
         let members: Vec<_> = self.nodes.values().map(|node| &node.protocol).collect();
         panic!("no progress after healing: {what}: {nodes:#?} {members:?}");
     }

@@ -173,12 +173,12 @@ fn origin(entry: &Entry) -> Option<Origin> {
 
 fn machine_entry(entry: &Entry, layout: Layout) -> machine::Entry {
     let (proposed, payload) = match entry.kind {
-        Kind::NoOp => (entry.payload.first_chunk().map_or(0, |epoch| u64::from_le_bytes(*epoch)), Payload::NoOp),
+        Kind::NoOp => {
+            (entry.payload.first_chunk().map_or(0, |epoch| u64::from_le_bytes(*epoch)), Payload::NoOp)
+        }
         Kind::Membership => (0, Payload::Membership(entry.payload.clone())),
         Kind::Command => match payload::split(&entry.payload) {
-            Some((origin, proposed, command)) => {
-                (proposed.0, Payload::Command(command, origin.of_client()))
-            }
+            Some((origin, proposed, command)) => (proposed.0, Payload::Command(command, origin.of_client())),
             // A payload too short for its header is a command of nobody that changes nothing.
             None => (0, Payload::Command(bytes::Bytes::new(), None)),
         },

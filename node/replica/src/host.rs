@@ -207,11 +207,7 @@ impl Host {
 
 /// A crash may come between the state and the log of an installed snapshot: the log then lacks what is in the state, or has
 /// something else in its place.
-fn adopt_snapshot(
-    config: &HostConfig,
-    state: &StateMachine,
-    log: &mut SharedLog,
-) -> Result<(), BootError> {
+fn adopt_snapshot(config: &HostConfig, state: &StateMachine, log: &mut SharedLog) -> Result<(), BootError> {
     let (applied, epoch) = state.applied();
     let view = log.group(GroupId::DEFAULT);
     let held = match config.protocol.layout() {

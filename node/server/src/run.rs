@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use quorate_api::peer::peer_server::PeerServer;
+use quorate_consensus::config::Config as Consensus;
 use quorate_consensus::id::Time;
 use quorate_consensus::membership::Role;
-use quorate_consensus::config::Config as Consensus;
 use quorate_replica::change::MembershipChange;
 use quorate_replica::error::BootError;
 use quorate_replica::event::{GroupId, Request};

@@ -10,9 +10,23 @@ use tokio::task::JoinSet;
 use support::{Member, count, count_as, leader, members, put, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_writes_survive_killed_and_stopped_leaders() {
+async fn with_raft_acknowledged_writes_survive_killed_and_stopped_leaders() {
+    killed_and_stopped_leaders("Raft").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_multi_paxos_acknowledged_writes_survive_killed_and_stopped_leaders() {
+    killed_and_stopped_leaders("MultiPaxos").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_zab_acknowledged_writes_survive_killed_and_stopped_leaders() {
+    killed_and_stopped_leaders("Zab").await;
+}
+
+async fn killed_and_stopped_leaders(protocol: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut members = members(folder.path(), 3);
+    let mut members = members(folder.path(), 3, protocol);
     for (at, member) in members.iter().enumerate() {
         put(member, &format!("k{at}")).await;
     }
@@ -63,9 +77,23 @@ async fn fill(member: &Member, keys: usize) {
 
 /// The log keeps 5,000 applied entries once 15,000 have come together: who lacks more gets a snapshot.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_was_away_for_long_gets_a_snapshot() {
+async fn with_raft_a_member_that_was_away_for_long_gets_a_snapshot() {
+    away_for_long("Raft").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_multi_paxos_a_member_that_was_away_for_long_gets_a_snapshot() {
+    away_for_long("MultiPaxos").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_zab_a_member_that_was_away_for_long_gets_a_snapshot() {
+    away_for_long("Zab").await;
+}
+
+async fn away_for_long(protocol: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut members = members(folder.path(), 3);
+    let mut members = members(folder.path(), 3, protocol);
     put(&members[0], "k").await;
     let leader = leader(&members, None).await;
     let away = (leader + 1) % 3;

@@ -170,8 +170,10 @@ impl World {
         self.stopping = true;
         while !self.is_quiet() {
             if self.now > deadline {
-                let statuses: Vec<_> =
-                    self.hosts().filter_map(|host| Some(format!("{:?}", host.replica(GroupId::DEFAULT)?))).collect();
+                let statuses: Vec<_> = self
+                    .hosts()
+                    .filter_map(|host| Some(format!("{:?}", host.replica(GroupId::DEFAULT)?)))
+                    .collect();
                 return Err(format!("no agreement {PROGRESS_MS} ms after healing: {statuses:?}"));
             }
             self.advance();

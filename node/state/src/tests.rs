@@ -282,7 +282,8 @@ fn alarms_are_a_set_that_survives_a_restart() {
     let alarm = |member| Alarm { member, kind: 1 };
     let mut change = |index, member, raise| {
         let command = Command::new(CommandKind::Alarm(AlarmChange { alarm: alarm(member), raise }));
-        let entry = Entry { index, epoch: 1, proposed: 1, payload: Payload::Command(command.to_bytes(), None) };
+        let entry =
+            Entry { index, epoch: 1, proposed: 1, payload: Payload::Command(command.to_bytes(), None) };
         match machine.apply(vec![entry]).unwrap().responses.remove(0).1.unwrap().body {
             Body::Alarm(changed) => changed,
             other => panic!("{other:?}"),

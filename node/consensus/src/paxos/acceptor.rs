@@ -64,9 +64,8 @@ impl Paxos {
     pub(super) fn follow(&mut self, from: MemberId, ballot: Epoch) {
         let leads = matches!(self.part, PartState::Leader(_)) && ballot == self.promised;
         assert!(!leads, "two leaders in one ballot");
-        let follows = self.leader == Some(from)
-            && ballot == self.promised
-            && matches!(self.part, PartState::Acceptor);
+        let follows =
+            self.leader == Some(from) && ballot == self.promised && matches!(self.part, PartState::Acceptor);
         if !follows {
             self.become_acceptor(ballot, Some(from), Some(from));
         }

@@ -183,7 +183,8 @@ impl Paxos {
         while slot <= last && !stopped {
             let own = self.accepted_at(slot, log);
             let highest = own.into_iter().chain(best.remove(&slot)).max_by_key(|entry| entry.epoch);
-            let hole = || Entry { index: slot, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() };
+            let hole =
+                || Entry { index: slot, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() };
             let value = Entry { epoch: self.promised, ..highest.unwrap_or_else(hole) };
             stopped = super::reconfiguration::is_stop(&value);
             values.push(value);

@@ -87,8 +87,7 @@ impl Paxos {
             let last = self.view(log).last_index();
             let PartState::Leader(leading) = &self.part else { return };
             let Some(progress) = leading.progress.get(&id) else { return };
-            let may =
-                progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
+            let may = progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
             if !may || progress.next > last {
                 return;
             }
@@ -208,9 +207,8 @@ impl Paxos {
 
     fn hears_quorum(&self) -> bool {
         let PartState::Leader(leading) = &self.part else { return false };
-        let recent = |progress: &Progress| {
-            self.now.since_ms(progress.active_at) <= self.config.election_timeout_ms
-        };
+        let recent =
+            |progress: &Progress| self.now.since_ms(progress.active_at) <= self.config.election_timeout_ms;
         self.quorum.reached(|id| id == self.config.id || leading.progress.get(&id).is_some_and(recent))
     }
 

@@ -178,7 +178,8 @@ impl Paxos {
                     (self.promised, self.owner) = (entry.epoch, None);
                 }
             }
-            slot = found.ok().and_then(|entries| entries.last().map(|entry| entry.index)).unwrap_or(slot).next();
+            slot =
+                found.ok().and_then(|entries| entries.last().map(|entry| entry.index)).unwrap_or(slot).next();
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Body, Leading, PartState, Progress, Raft, Rounds};
-use crate::flow::Backlog;
 use crate::effect::Effect;
 use crate::entry::{Entry, Kind};
+use crate::flow::Backlog;
 use crate::id::{Epoch, Index, MemberId, WriteId};
 use crate::log::LogRead;
 use crate::quorum::Outcome;

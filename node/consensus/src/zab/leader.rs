@@ -82,8 +82,7 @@ impl Zab {
             let PartState::Leading(leading) = &self.part else { return };
             let Some(Follower { stage, progress }) = leading.followers.get(&id) else { return };
             let in_phase = matches!(stage, FollowerStage::Syncing(_) | FollowerStage::Synced);
-            let may =
-                progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
+            let may = progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
             if !in_phase || !may || progress.next > last {
                 return;
             }
@@ -204,7 +203,8 @@ impl Zab {
             match stage {
                 _ if id == own => {}
                 None => {
-                    let notification = super::Notification { round: self.round, state: State::Leading, vote: None };
+                    let notification =
+                        super::Notification { round: self.round, state: State::Leading, vote: None };
                     self.send(id, Body::Notification(notification));
                 }
                 Some(FollowerStage::Informed) if epoch_found => self.send(id, Body::LeaderInfo),

@@ -361,11 +361,9 @@ fn body(wire: WireBody) -> Option<Body> {
         WireBody::Notification(wire) => Body::Notification(notification(wire)?),
         WireBody::FollowerInfo(_) => Body::FollowerInfo,
         WireBody::LeaderInfo(_) => Body::LeaderInfo,
-        WireBody::AckEpoch(WireAckEpoch { current, epoch, index, counts }) => Body::AckEpoch {
-            current: Epoch(current),
-            last: zxid(WireZxid { epoch, index }),
-            counts,
-        },
+        WireBody::AckEpoch(WireAckEpoch { current, epoch, index, counts }) => {
+            Body::AckEpoch { current: Epoch(current), last: zxid(WireZxid { epoch, index }), counts }
+        }
         WireBody::Truncate(to) => Body::Truncate { to: zxid(to) },
         WireBody::History(last) => Body::History { last: zxid(last) },
         WireBody::Propose(propose) => Body::Propose {

@@ -548,9 +548,8 @@ impl Zab {
         let (own, quorum) = (self.config.id, self.present().1.quorum());
         let PartState::Leading(leading) = &mut self.part else { return };
         let round = leading.reads.newest();
-        let confirmed = |follower: &Follower| {
-            follower.stage == FollowerStage::Synced && follower.progress.round >= round
-        };
+        let confirmed =
+            |follower: &Follower| follower.stage == FollowerStage::Synced && follower.progress.round >= round;
         if !quorum.reached(|id| id == own || leading.followers.get(&id).is_some_and(confirmed)) {
             return;
         }

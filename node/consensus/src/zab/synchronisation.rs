@@ -80,7 +80,8 @@ impl Zab {
             return self.send(from, Body::History { last });
         }
         // What is committed is in every leader's history.
-        let committed = Zxid { epoch: self.view(log).epoch(self.commit).unwrap_or_default(), index: self.commit };
+        let committed =
+            Zxid { epoch: self.view(log).epoch(self.commit).unwrap_or_default(), index: self.commit };
         let to = to.max(committed);
         // The leader has nothing between `to` and this log's end: what is newer than `to` is not in its history.
         let newest = self.newest_until(to, log);

@@ -71,7 +71,7 @@ pub fn ports(count: usize) -> Vec<u16> {
     bound.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
 }
 
-pub fn members(folder: &Path, count: usize) -> Vec<Member> {
+pub fn members(folder: &Path, count: usize, protocol: &str) -> Vec<Member> {
     let ports = ports(2 * count);
     let peer = |at: usize| format!("http://127.0.0.1:{}", ports[2 * at]);
     let cluster: Vec<_> = (0..count).map(|at| format!("m{at}={}", peer(at))).collect();
@@ -80,6 +80,7 @@ pub fn members(folder: &Path, count: usize) -> Vec<Member> {
             let client = format!("http://127.0.0.1:{}", ports[2 * at + 1]);
             let arguments = vec![
                 format!("--name=m{at}"),
+                format!("--consensus={protocol}"),
                 format!("--data-dir={}", folder.join(format!("m{at}")).display()),
                 format!("--listen-peer-urls={}", peer(at)),
                 format!("--initial-advertise-peer-urls={}", peer(at)),

@@ -73,12 +73,13 @@ fn run(time: Duration, from: u64, protocols: &[ProtocolKind]) -> anyhow::Result<
             break;
         }
         for (protocol, (total, seeds)) in protocols.iter().zip(&mut totals) {
-            let report = World::new(*protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS).map_err(|error| {
-                anyhow::anyhow!(
-                    "{protocol}, seed {seed}: {error}\n\
+            let report =
+                World::new(*protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS).map_err(|error| {
+                    anyhow::anyhow!(
+                        "{protocol}, seed {seed}: {error}\n\
                      replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}"
-                )
-            })?;
+                    )
+                })?;
             *seeds += 1;
             total.add(&report);
         }

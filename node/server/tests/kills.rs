@@ -1,0 +1,223 @@
+//! Real processes that are killed under load, again and again: every client's history must be linearizable, and no
+//! acknowledged write lost. `KILLS` says how often for each protocol.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use quorate_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use quorate_api::etcdserverpb::kv_client::KvClient;
+use quorate_api::etcdserverpb::request_op::Request;
+use quorate_api::etcdserverpb::watch_client::WatchClient;
+use quorate_api::etcdserverpb::watch_request::RequestUnion;
+use quorate_api::etcdserverpb::{
+    Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+};
+use quorate_api::mvccpb;
+use quorate_sim::check;
+use quorate_sim::history::{Operation, Outcome, Record};
+use quorate_sim::random::Random;
+use quorate_state::event::{Event, EventKind, KeyValue};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tonic::transport::{Channel, Endpoint};
+
+use support::{STEP_TIMEOUT, leader, members};
+
+/// Kills per protocol unless `KILLS` says otherwise.
+const KILLS: u64 = 12;
+const CLIENTS: u64 = 8;
+const KEYS: u64 = 5;
+/// After it an operation's outcome is unknown.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Acknowledgements between two kills.
+const BETWEEN: u64 = 150;
+
+/// What all clients share.
+#[derive(Default)]
+struct History {
+    /// The order of what was asked and answered.
+    moment: AtomicU64,
+    acknowledged: AtomicU64,
+    values: AtomicU64,
+    records: Mutex<Vec<Record>>,
+    stop: AtomicBool,
+}
+
+fn kv(kv: mvccpb::KeyValue) -> KeyValue {
+    KeyValue {
+        key: kv.key,
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        value: kv.value,
+        lease: kv.lease,
+    }
+}
+
+fn put(key: u8, value: u64) -> PutRequest {
+    PutRequest { key: check::key(key), value: check::value(value), ..Default::default() }
+}
+
+async fn perform(channel: Channel, operation: &Operation) -> Option<Outcome> {
+    let mut client = KvClient::new(channel);
+    match operation {
+        Operation::Put { key, value } => {
+            let response = client.put(put(*key, *value)).await.ok()?.into_inner();
+            Some(Outcome::Written(response.header?.revision))
+        }
+        Operation::Swap { key, value, expected } => {
+            let compare = Compare {
+                result: CompareResult::Equal.into(),
+                target: CompareTarget::Mod.into(),
+                key: check::key(*key),
+                target_union: Some(TargetUnion::ModRevision(*expected)),
+                ..Default::default()
+            };
+            let success = vec![RequestOp { request: Some(Request::RequestPut(put(*key, *value))) }];
+            let txn = TxnRequest { compare: vec![compare], success, failure: Vec::new() };
+            let response = client.txn(txn).await.ok()?.into_inner();
+            let revision = response.header?.revision;
+            Some(if response.succeeded { Outcome::Written(revision) } else { Outcome::NotSwapped(revision) })
+        }
+        Operation::Get { key } => {
+            let range = RangeRequest { key: check::key(*key), ..Default::default() };
+            let response = client.range(range).await.ok()?.into_inner();
+            Some(Outcome::Read(response.header?.revision, response.kvs.into_iter().next().map(kv)))
+        }
+    }
+}
+
+async fn client(seed: u64, addresses: Vec<String>, history: Arc<History>) {
+    let mut random = Random::new(seed);
+    let mut known = [0_i64; KEYS as usize];
+    let mut channel: Option<Channel> = None;
+    while !history.stop.load(Ordering::Relaxed) {
+        let Some(open) = channel.clone() else {
+            let address = addresses[random.below(addresses.len() as u64) as usize].clone();
+            let endpoint = Endpoint::from_shared(address).expect("an address");
+            channel = endpoint.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect().await.ok();
+            continue;
+        };
+        let key = random.below(KEYS) as u8;
+        let value = history.values.fetch_add(1, Ordering::Relaxed);
+        let operation = match random.below(4) {
+            0 | 1 => Operation::Put { key, value },
+            2 => Operation::Swap { key, value, expected: known[usize::from(key)] },
+            _ => Operation::Get { key },
+        };
+        let asked = history.moment.fetch_add(1, Ordering::SeqCst);
+        let outcome = perform(open, &operation).await;
+        let answered = history.moment.fetch_add(1, Ordering::SeqCst);
+        match &outcome {
+            Some(Outcome::Read(_, kv)) => {
+                known[usize::from(key)] = kv.as_ref().map_or(0, |kv| kv.mod_revision);
+            }
+            Some(_) => {}
+            // Another member may serve.
+            None => channel = None,
+        }
+        history.acknowledged.fetch_add(u64::from(outcome.is_some()), Ordering::Relaxed);
+        let outcome = outcome.unwrap_or(Outcome::Unknown);
+        history.records.lock().expect("never poisoned").push(Record { asked, answered, operation, outcome });
+    }
+}
+
+impl History {
+    /// Waits until so many more operations succeeded. How long there was none.
+    async fn wait_for(&self, more: u64) -> Duration {
+        let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
+        let (began, mut last, mut gap) = (Instant::now(), Instant::now(), Duration::ZERO);
+        let mut seen = self.acknowledged.load(Ordering::Relaxed);
+        while seen < wanted {
+            assert!(began.elapsed() < STEP_TIMEOUT, "{seen} of {wanted} operations succeeded");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = self.acknowledged.load(Ordering::Relaxed);
+            if now > seen {
+                gap = gap.max(last.elapsed());
+                (last, seen) = (Instant::now(), now);
+            }
+        }
+        gap
+    }
+}
+
+/// Every event from the first revision on.
+async fn events(address: &str, revision: i64) -> Vec<Event> {
+    let create = WatchCreateRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        start_revision: 1,
+        ..Default::default()
+    };
+    let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let requests = tokio_stream::once(create).chain(tokio_stream::pending());
+    let mut client = WatchClient::connect(address.to_owned()).await.expect("a connection");
+    let mut stream = client.watch(requests).await.expect("a watch").into_inner();
+    let mut events: Vec<Event> = Vec::new();
+    while events.last().map_or(1, |event| event.kv.mod_revision) < revision {
+        let response = tokio::time::timeout(STEP_TIMEOUT, stream.message()).await.expect("in time");
+        for event in response.expect("a sound stream").expect("no end").events {
+            assert_eq!(event.r#type(), mvccpb::event::EventType::Put);
+            let kv = kv(event.kv.expect("a key"));
+            events.push(Event { kind: EventKind::Put, kv, prev_kv: None });
+        }
+    }
+    events
+}
+
+async fn kill_under_load(protocol: &str) {
+    let kills = std::env::var("KILLS").map_or(KILLS, |kills| kills.parse().expect("KILLS is a number"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut members = members(folder.path(), 3, protocol);
+    leader(&members, None).await;
+    let history = Arc::new(History::default());
+    let addresses: Vec<String> = members.iter().map(|member| member.client.clone()).collect();
+    let mut clients = JoinSet::new();
+    for seed in 0..CLIENTS {
+        clients.spawn(client(seed, addresses.clone(), Arc::clone(&history)));
+    }
+    let mut gaps = Vec::new();
+    for kill in 0..kills {
+        history.wait_for(BETWEEN).await;
+        // Leaders matter most; now and then it is anybody.
+        let victim = if kill % 3 == 2 { kill as usize % 3 } else { leader(&members, None).await };
+        members[victim].kill();
+        gaps.push(history.wait_for(BETWEEN).await.as_millis());
+        members[victim].start();
+    }
+    history.wait_for(BETWEEN).await;
+    history.stop.store(true, Ordering::Relaxed);
+    clients.join_all().await;
+    let records = std::mem::take(&mut *history.records.lock().expect("never poisoned"));
+    let range = RangeRequest { key: check::key(0), ..Default::default() };
+    let mut kv = KvClient::connect(addresses[0].clone()).await.expect("a connection");
+    let revision = kv.range(range).await.expect("a read").into_inner().header.expect("a header").revision;
+    let events = events(&addresses[0], revision).await;
+    check::linearizable(&records, &events).unwrap_or_else(|error| panic!("{protocol}: {error}"));
+    gaps.sort_unstable();
+    println!(
+        "{protocol}: {kills} kills, {} operations, {} events, 0 acknowledged writes lost, gaps median {} ms, longest {} ms",
+        records.len(),
+        events.len(),
+        gaps[gaps.len() / 2],
+        gaps[gaps.len() - 1]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raft_loses_nothing_when_members_are_killed_under_load() {
+    kill_under_load("Raft").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn multi_paxos_loses_nothing_when_members_are_killed_under_load() {
+    kill_under_load("MultiPaxos").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zab_loses_nothing_when_members_are_killed_under_load() {
+    kill_under_load("Zab").await;
+}
