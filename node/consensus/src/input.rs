@@ -42,8 +42,13 @@ pub enum Input {
         /// Whether it arrived whole.
         ok: bool,
     },
-    /// Sending to this member failed or its connection was reset.
-    Unreachable(MemberId),
+    /// Sending to a member failed.
+    Unreachable {
+        /// The member.
+        peer: MemberId,
+        /// A connection that stood was reset: its process most likely ended. A follower of it need not wait.
+        reset: bool,
+    },
 }
 
 /// Names a proposal of this member between `Propose` and `Accepted` or `Refuse`.

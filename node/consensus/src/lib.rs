@@ -20,6 +20,7 @@ pub mod config;
 pub mod effect;
 pub mod entry;
 mod flow;
+mod hurry;
 pub mod id;
 pub mod input;
 pub mod kind;

@@ -367,7 +367,7 @@ impl World {
                 2 => drop(blocked.insert((id, other))),
                 3 | 4 => blocked.clear(),
                 5 => self.step(id, Input::Transfer(None)),
-                6 => self.step(id, Input::Unreachable(other)),
+                6 => self.step(id, Input::Unreachable { peer: other, reset: round % 2 == 0 }),
                 7..=9 => self.read(id, round),
                 10..=13 => self.propose(id),
                 14 => self.change(|membership| {
@@ -457,5 +457,33 @@ fn five_replace_three_at_once_and_the_removed_are_told() {
             }
             world.committed.len() > before + 20
         });
+    }
+}
+
+#[test]
+fn followers_of_a_leader_whose_process_ended_do_not_wait_a_timeout() {
+    for kind in ProtocolKind::ALL {
+        for seed in 1..50 {
+            let mut world = World::new(kind, seed, 3, 0);
+            world.heal_until("a leader", |world| world.leader().is_some());
+            let leader = world.leader().expect("just found");
+            world.heal_until("followers", |world| {
+                let leaders = world.nodes.values().filter_map(|node| node.protocol.as_ref());
+                leaders.map(|protocol| protocol.status().leader).all(|known| known == Some(leader))
+            });
+            world.crash(leader);
+            world.loss_percent = 0;
+            let began = world.now;
+            for peer in world.ids() {
+                world.step(peer, Input::Unreachable { peer: leader, reset: true });
+            }
+            while world.leader().is_none() {
+                assert!(world.now.since_ms(began) < 500, "{kind}, seed {seed}: no leader within 500 ms");
+                world.now = world.now.after_ms(5);
+                world.tick_all();
+                world.deliver_some(&BTreeSet::new());
+                world.ids().into_iter().for_each(|id| world.sync(id));
+            }
+        }
     }
 }

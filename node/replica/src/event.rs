@@ -49,8 +49,13 @@ pub enum Event {
         /// Whether it arrived whole.
         ok: bool,
     },
-    /// Sending to a member failed, or its connection was reset.
-    Unreachable(MemberId),
+    /// Sending to a member failed; `reset`: a connection that stood was reset.
+    Unreachable {
+        /// The member.
+        peer: MemberId,
+        /// Whether a connection was reset.
+        reset: bool,
+    },
 }
 
 /// What a client may want of the replica. Range reads at a known index go to the reader directly.

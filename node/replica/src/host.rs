@@ -263,6 +263,7 @@ fn boot(
         pending: Pending::default(),
         batch: Vec::new(),
         read_batch: Vec::new(),
+        asked: BTreeMap::new(),
         reads: BTreeMap::new(),
         read_retry_at: now,
         proposed: BTreeMap::new(),

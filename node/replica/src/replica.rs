@@ -47,6 +47,9 @@ pub struct Replica {
     pub(crate) batch: Vec<(Origin, bytes::Bytes)>,
     /// Reads since the last flush, and those refused for want of a leader.
     pub(crate) read_batch: Vec<RequestId>,
+    /// Commands of this member's clients on their way to being applied; sent again to a new leader. Each has an entry in
+    /// `pending`, which bounds them.
+    pub(crate) asked: BTreeMap<RequestId, bytes::Bytes>,
     pub(crate) reads: BTreeMap<ReadId, (Time, Vec<RequestId>)>,
     pub(crate) read_retry_at: Time,
     pub(crate) proposed: BTreeMap<ProposalId, Origin>,
@@ -75,7 +78,7 @@ impl Replica {
             Event::Peer { from, payload } => self.peer(now, from, payload, log),
             Event::Request { id, request, deadline } => self.request(now, id, request, deadline, log),
             Event::SnapshotSent { to, ok } => self.input(now, Input::SnapshotSent { to, ok }, log),
-            Event::Unreachable(peer) => self.input(now, Input::Unreachable(peer), log),
+            Event::Unreachable { peer, reset } => self.input(now, Input::Unreachable { peer, reset }, log),
         }
     }
 
@@ -117,6 +120,7 @@ impl Replica {
     }
 
     pub(crate) fn reply(&mut self, id: RequestId, result: Result<Answer, Failure>) {
+        self.asked.remove(&id);
         self.outputs.push(Output::Reply { id, result });
     }
 
@@ -179,7 +183,9 @@ impl Replica {
         match request {
             Request::Command(command) => {
                 self.pending.insert(id, deadline, Waiting::Applied);
-                self.batch.push((origin, command.to_bytes()));
+                let command = command.to_bytes();
+                self.asked.insert(id, command.clone());
+                self.batch.push((origin, command));
             }
             Request::Read => {
                 self.pending.insert(id, deadline, Waiting::ReadIndex);
@@ -492,6 +498,9 @@ impl Replica {
         leader: Option<MemberId>,
         established: bool,
     ) -> Result<(), Fatal> {
+        if leader.is_some() && leader != self.leader {
+            self.ask_again();
+        }
         self.leader = leader;
         let leading = established.then_some(epoch);
         if leading != self.leading {
@@ -508,6 +517,19 @@ impl Replica {
         }
         self.outputs.push(Output::Leadership { group: self.group, epoch, leader, established });
         Ok(())
+    }
+
+    /// There is a new leader: what the last one may have lost is asked again. A command that it did not lose is applied once all
+    /// the same, by the number of its request; in the order of those numbers, since one that comes behind a later one is dropped.
+    fn ask_again(&mut self) {
+        let member = self.id;
+        self.batch.retain(|(origin, _)| origin.member != member);
+        let asked = self.asked.iter();
+        let commands = asked.map(|(&request, command)| (Origin { member, request }, command.clone()));
+        self.batch.splice(0..0, commands.collect::<Vec<_>>());
+        for (_, (_, requests)) in std::mem::take(&mut self.reads) {
+            self.read_batch.extend(requests);
+        }
     }
 
     /// Sync number `sync` is done.

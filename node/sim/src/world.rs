@@ -63,6 +63,7 @@ enum Happening {
     Snapshot { from: MemberId, to: MemberId, index: Index, epoch: Epoch, chunks: Vec<Batch> },
     Synced { member: MemberId, boot: u64, job: SyncJob },
     Ask { client: usize },
+    Reset { at: MemberId, peer: MemberId },
 }
 
 #[derive(Debug)]
@@ -233,6 +234,13 @@ impl World {
         machine.boots += 1;
         machine.disk.crash(|| random.chance(50));
         machine.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
+        for peer in self.machines.keys().copied().filter(|peer| *peer != id).collect::<Vec<_>>() {
+            // Now and then a machine goes without a word.
+            if self.random.chance(70) {
+                let in_ms = self.random.below(DELAY_MS_MAX);
+                self.plan(in_ms, Happening::Reset { at: peer, peer: id });
+            }
+        }
         let lost: Vec<_> = self.waiting.keys().filter(|(member, _)| *member == id).copied().collect();
         for request in lost {
             if let Some((client, _)) = self.waiting.remove(&request) {
@@ -273,6 +281,10 @@ impl World {
                 let (request, deadline) = (Request::Transfer(None), self.now.after_ms(PATIENCE_MS));
                 self.event(id, Event::Request { id: RequestId(self.moment), request, deadline });
                 "leader transfer"
+            }
+            9 if id != other => {
+                self.event(id, Event::Unreachable { peer: other, reset: true });
+                "connection reset"
             }
             _ => return,
         };
@@ -345,6 +357,7 @@ impl World {
             }
             Happening::Synced { member, boot, job } => self.synced(member, boot, job),
             Happening::Ask { client } => self.ask(client),
+            Happening::Reset { at, peer } => self.event(at, Event::Unreachable { peer, reset: true }),
         }
     }
 

@@ -66,12 +66,17 @@ impl Paxos {
         assert!(!leads, "two leaders in one ballot");
         let follows =
             self.leader == Some(from) && ballot == self.promised && matches!(self.part, PartState::Acceptor);
+        if ballot > self.promised {
+            self.hurry.forget();
+        }
         if !follows {
             self.become_acceptor(ballot, Some(from), Some(from));
         }
         self.owner = Some(from);
-        self.leader_heard_at = Some(self.now);
-        self.reset_election_timer();
+        if self.hurry.leader_heard(self.now, &self.config) {
+            self.leader_heard_at = Some(self.now);
+            self.reset_election_timer();
+        }
     }
 
     /// Phase 2b. Values of slots that are chosen here already, or held in this ballot, are the same: not written again.

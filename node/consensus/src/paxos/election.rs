@@ -27,6 +27,7 @@ impl Paxos {
     /// No leader was heard for too long. Whoever gets a quorum of others that hear none either may prepare, so a ballot
     /// disturbs no leader that has a quorum.
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
+        self.hurry.stood();
         self.become_acceptor(self.promised, None, None);
         if self.removed || !self.is_voter() {
             return;

@@ -134,7 +134,7 @@ impl Paxos {
         ahead.extend((first.0.max(prefix.0 + 1)..=last.0).map(Index));
         let lacks = matches!(progress.flow, Flow::Probe { .. }) && prefix.next() < progress.next;
         if lacks {
-            progress.probe(prefix.next(), now);
+            progress.fell_back(prefix, now);
         } else {
             progress.acknowledged(prefix, now);
         }
@@ -257,8 +257,13 @@ impl Paxos {
         }
     }
 
-    pub(super) fn unreachable(&mut self, peer: MemberId) {
+    pub(super) fn unreachable(&mut self, peer: MemberId, reset: bool) {
         let now = self.now;
+        if reset && self.leader == Some(peer) {
+            self.leader_heard_at = None;
+            self.hurry.leader_gone(now);
+            self.reset_election_timer();
+        }
         if let Some(progress) = self.progress(peer)
             && progress.flow == Flow::Pipeline
         {

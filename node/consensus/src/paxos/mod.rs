@@ -49,6 +49,7 @@ use crate::config::Config;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, HardState, Kind, SnapshotMark};
 use crate::flow::{Backlog, Progress};
+use crate::hurry::Hurry;
 use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::{Input, Proposal};
 use crate::log::{Layout, LogRead};
@@ -104,6 +105,8 @@ pub struct Paxos {
     prefix: Index,
     leader: Option<MemberId>,
     leader_heard_at: Option<Time>,
+    /// Elections that need not wait because the leader's connection was reset.
+    hurry: Hurry,
     part: PartState,
     election_at: Time,
     /// The membership that was chosen last.
@@ -146,6 +149,7 @@ impl Paxos {
             prefix: mark.index,
             leader: None,
             leader_heard_at: None,
+            hurry: Hurry::default(),
             part: PartState::Acceptor,
             election_at: now,
             quorum: mark.membership.settled().quorum(),
@@ -205,8 +209,8 @@ impl Paxos {
     }
 
     fn reset_election_timer(&mut self) {
-        let timeout = self.config.election_timeout_ms;
-        self.election_at = self.now.after_ms(timeout + self.random.draw() % timeout.max(1));
+        let wait_ms = self.hurry.wait_ms(&self.config, &mut self.random);
+        self.election_at = self.now.after_ms(wait_ms);
     }
 
     fn leader_is_alive(&self) -> bool {
@@ -428,7 +432,7 @@ impl Protocol for Paxos {
             Input::Transfer(to) => self.transfer(to, log),
             Input::SnapshotInstalled(mark) => self.installed(mark),
             Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok, log),
-            Input::Unreachable(peer) => self.unreachable(peer),
+            Input::Unreachable { peer, reset } => self.unreachable(peer, reset),
         }
         self.validate(log);
         let hard_state = HardState {

@@ -22,6 +22,7 @@ pub(super) struct Campaign {
 impl Raft {
     /// The election timer ran out.
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
+        self.hurry.stood();
         self.reset_election_timer();
         if self.removed || !self.is_voter() {
             self.leader = None;

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::flow::{Backlog, Progress};
+use crate::hurry::Hurry;
 use crate::id::{Epoch, Index, MemberId, Time};
 use crate::input::Input;
 use crate::log::{Layout, LogRead};
@@ -78,6 +79,8 @@ pub struct Raft {
     election_at: Time,
     /// When a leader was last heard; `None` before the first one.
     leader_heard_at: Option<Time>,
+    /// Elections that need not wait because the leader's connection was reset.
+    hurry: Hurry,
     memberships: Stack,
     outbox: Outbox,
     removed: bool,
@@ -108,6 +111,7 @@ impl Raft {
             part: PartState::Follower,
             election_at: now,
             leader_heard_at: None,
+            hurry: Hurry::default(),
             memberships: Stack::load(mark, log),
             outbox: Outbox::new(Layout::Tail, hard_state, log),
             removed: false,
@@ -136,8 +140,8 @@ impl Raft {
     }
 
     fn reset_election_timer(&mut self) {
-        let timeout = self.config.election_timeout_ms;
-        self.election_at = self.now.after_ms(timeout + self.random.draw() % timeout.max(1));
+        let wait_ms = self.hurry.wait_ms(&self.config, &mut self.random);
+        self.election_at = self.now.after_ms(wait_ms);
     }
 
     fn leader_is_alive(&self) -> bool {
@@ -300,6 +304,7 @@ impl Raft {
         if term > self.term {
             self.term = term;
             self.vote = None;
+            self.hurry.forget();
         }
         self.stop_leading();
         self.part = PartState::Follower;
@@ -321,8 +326,10 @@ impl Raft {
         assert!(!matches!(self.part, PartState::Leader(_)), "two leaders in one term");
         self.part = PartState::Follower;
         self.leader = Some(from);
-        self.leader_heard_at = Some(self.now);
-        self.reset_election_timer();
+        if self.hurry.leader_heard(self.now, &self.config) {
+            self.leader_heard_at = Some(self.now);
+            self.reset_election_timer();
+        }
     }
 
     fn tick(&mut self, log: &dyn LogRead) {
@@ -365,7 +372,7 @@ impl Protocol for Raft {
             Input::Transfer(to) => self.transfer(to, log),
             Input::SnapshotInstalled(mark) => self.installed(mark),
             Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok, log),
-            Input::Unreachable(peer) => self.unreachable(peer),
+            Input::Unreachable { peer, reset } => self.unreachable(peer, reset),
         }
         self.validate(log);
         let hard_state =

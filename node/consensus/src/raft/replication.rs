@@ -289,8 +289,13 @@ impl Raft {
         }
     }
 
-    pub(super) fn unreachable(&mut self, peer: MemberId) {
+    pub(super) fn unreachable(&mut self, peer: MemberId, reset: bool) {
         let now = self.now;
+        if reset && self.leader == Some(peer) {
+            self.leader_heard_at = None;
+            self.hurry.leader_gone(now);
+            self.reset_election_timer();
+        }
         if let Some(progress) = self.progress(peer)
             && progress.flow == Flow::Pipeline
         {

@@ -289,8 +289,13 @@ impl Zab {
         }
     }
 
-    pub(super) fn unreachable(&mut self, peer: MemberId) {
+    /// A follower whose connection to its leader was reset looks for another one at once; if the leader still leads, it says so
+    /// at its next beat.
+    pub(super) fn unreachable(&mut self, peer: MemberId, reset: bool, log: &dyn LogRead) {
         let now = self.now;
+        if reset && matches!(&self.part, PartState::Following(following) if following.leader == peer) {
+            return self.look(false, log);
+        }
         if let Some(follower) = self.follower(peer)
             && follower.progress.flow == Flow::Pipeline
         {

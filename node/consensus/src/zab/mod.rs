@@ -461,7 +461,7 @@ impl Protocol for Zab {
             Input::Transfer(to) => self.transfer(to, log),
             Input::SnapshotInstalled(mark) => self.installed(mark, log),
             Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
-            Input::Unreachable(peer) => self.unreachable(peer),
+            Input::Unreachable { peer, reset } => self.unreachable(peer, reset, log),
         }
         self.validate(log);
         let hard_state = HardState {

@@ -42,8 +42,10 @@ pub(super) async fn run(
     let mut backoff = BACKOFF_MIN;
     let mut said = String::new();
     for url in urls.iter().cycle() {
+        let mut reset = false;
         match open(&node, tls.clone(), to, url).await {
             Ok((frames, answers)) => {
+                reset = true;
                 tracing::info!(peer = format!("{:x}", to.0), url, "connected to a peer");
                 (backoff, said) = (BACKOFF_MIN, String::new());
                 pump(&mut messages, &frames, answers, to).await;
@@ -56,7 +58,7 @@ pub(super) async fn run(
                 }
             }
         }
-        node.tell(Message::Event(GroupId::DEFAULT, Event::Unreachable(to)));
+        node.tell(Message::Event(GroupId::DEFAULT, Event::Unreachable { peer: to, reset }));
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
         // What waited is old now; the protocol sends anew.
