@@ -28,6 +28,8 @@ impl Paxos {
             return;
         }
         if ballot > self.promised {
+            // Somebody else is about to lead: it gets a whole timeout.
+            self.hurry.forget();
             self.become_acceptor(ballot, Some(from), None);
         }
         self.owner = Some(from);

@@ -48,7 +48,8 @@ impl Paxos {
         if ballot <= self.promised {
             return self.send(from, Body::Refused);
         }
-        let granted = !self.leader_is_alive();
+        // One that is about to lead itself does not make it a duel.
+        let granted = !self.leader_is_alive() && !matches!(self.part, PartState::Preparing(_));
         self.send_in(ballot, from, Body::CanvassReply { granted });
     }
 

@@ -110,6 +110,8 @@ impl Zab {
     pub(super) fn notified(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {
         match (&self.part, told.state) {
             (PartState::Looking(_), State::Looking) => self.vote_told(from, told, log),
+            // What it had said before its process ended may still arrive; one that lives says it again.
+            (PartState::Looking(_), State::Leading) if self.is_gone(from) => {}
             (PartState::Looking(_), State::Leading) => self.follow(from, log),
             (PartState::Following(_) | PartState::Leading(_), State::Looking) => {
                 let notification = self.notification();
@@ -118,6 +120,11 @@ impl Zab {
             (PartState::Looking(_), State::Following)
             | (PartState::Following(_) | PartState::Leading(_), State::Following | State::Leading) => {}
         }
+    }
+
+    fn is_gone(&self, leader: MemberId) -> bool {
+        let recently = |at| self.now.since_ms(at) < self.config.heartbeat_interval_ms;
+        self.gone.is_some_and(|(gone, at)| gone == leader && recently(at))
     }
 
     fn vote_told(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {

@@ -294,6 +294,7 @@ impl Zab {
     pub(super) fn unreachable(&mut self, peer: MemberId, reset: bool, log: &dyn LogRead) {
         let now = self.now;
         if reset && matches!(&self.part, PartState::Following(following) if following.leader == peer) {
+            self.gone = Some((peer, now));
             return self.look(false, log);
         }
         if let Some(follower) = self.follower(peer)

@@ -151,6 +151,8 @@ pub struct Zab {
     current_epoch: Epoch,
     commit: Index,
     leader: Option<MemberId>,
+    /// A leader whose connection was reset, and when.
+    gone: Option<(MemberId, Time)>,
     part: PartState,
     /// The election's round (ZooKeeper's logical clock).
     round: u64,
@@ -182,6 +184,7 @@ impl Zab {
             current_epoch: hard_state.established,
             commit: hard_state.commit.min(log.last_index()).max(log.snapshot_index()),
             leader: None,
+            gone: None,
             round: 0,
             memberships: Stack::load(mark, log),
             outbox: Outbox::new(Layout::Tail, hard_state, log),
