@@ -18,11 +18,6 @@ use crate::snapshot::Snapshot;
 /// Payload applied in one batch, at most, so that others get their turn.
 const APPLY_BYTES_MAX: usize = 1 << 20;
 
-/// A prefix of the log is dropped when it holds so many applied entries (etcd's `--snapshot-count`) ...
-const RELEASE_AFTER: u64 = 10_000;
-/// ... but these stay, so that a member that is a little behind needs no snapshot (etcd's `--snapshot-catchup-entries`).
-const CATCH_UP_ENTRIES: u64 = 5_000;
-
 impl Replica {
     pub(crate) fn state_index(&self) -> Index {
         Index(self.state.applied().0)
@@ -135,7 +130,7 @@ impl Replica {
     fn maybe_persist(&mut self, log: &SharedLog) {
         let applied = self.state_index();
         let base = log.group(self.group).snapshot_index();
-        if !self.persisting && applied.0 - base.0 >= RELEASE_AFTER + CATCH_UP_ENTRIES {
+        if !self.persisting && applied.0 - base.0 >= self.retention.release_after + self.retention.catch_up_entries {
             self.persisting = true;
             self.outputs.push(Output::Persist { group: self.group, through: applied });
         }
@@ -144,7 +139,7 @@ impl Replica {
     /// The backend is durable up to `through`: the log may drop what lies before.
     pub(crate) fn persisted(&mut self, through: Index, log: &mut SharedLog) -> Result<(), Fatal> {
         self.persisting = false;
-        Ok(log.0.release(self.group.0, through.0.saturating_sub(CATCH_UP_ENTRIES))?)
+        Ok(log.0.release(self.group.0, through.0.saturating_sub(self.retention.catch_up_entries))?)
     }
 
     /// The state as it is now, for a member that lacks the log before it.

@@ -25,6 +25,22 @@ use crate::output::Output;
 use crate::pending::Pending;
 use crate::replica::Replica;
 
+/// How much of the log stays behind what is applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// A prefix of the log is dropped when so many applied entries can go (etcd's `--snapshot-count`) ...
+    pub release_after: u64,
+    /// ... but these stay, so that a member that is a little behind needs no snapshot (etcd's
+    /// `--snapshot-catchup-entries`).
+    pub catch_up_entries: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { release_after: 10_000, catch_up_entries: 5_000 }
+    }
+}
+
 /// Who this member is, and how it behaves.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -36,6 +52,8 @@ pub struct HostConfig {
     pub consensus: Config,
     /// The log's sizes.
     pub wal: wal::Config,
+    /// How much of the log stays.
+    pub retention: Retention,
     /// The membership of a member that starts for the first time; not looked at later.
     pub initial: Membership,
 }
@@ -276,6 +294,7 @@ fn boot(
         leader: None,
         leading: None,
         persisting: false,
+        retention: config.retention,
         told_membership: Membership::default(),
         effects: Vec::new(),
         outputs: vec![published],

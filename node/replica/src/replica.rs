@@ -16,6 +16,7 @@ use crate::durability::Durability;
 use crate::envelope::Envelope;
 use crate::error::Fatal;
 use crate::event::{Event, GroupId, Request, RequestId};
+use crate::host::Retention;
 use crate::leases::Leases;
 use crate::log::SharedLog;
 use crate::output::{Answer, Failure, Output};
@@ -29,6 +30,14 @@ pub(crate) struct Change {
     pub(crate) index: Index,
     pub(crate) epoch: Epoch,
     pub(crate) origin: Origin,
+}
+
+/// A command of this member's clients.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    command: bytes::Bytes,
+    /// It was asked more than once: that one copy was refused says nothing about the others.
+    again: bool,
 }
 
 /// One group on one member.
@@ -49,7 +58,7 @@ pub struct Replica {
     pub(crate) read_batch: Vec<RequestId>,
     /// Commands of this member's clients on their way to being applied; sent again to a new leader. Each has an entry in
     /// `pending`, which bounds them.
-    pub(crate) asked: BTreeMap<RequestId, bytes::Bytes>,
+    pub(crate) asked: BTreeMap<RequestId, Asked>,
     pub(crate) reads: BTreeMap<ReadId, (Time, Vec<RequestId>)>,
     pub(crate) read_retry_at: Time,
     pub(crate) proposed: BTreeMap<ProposalId, Origin>,
@@ -61,6 +70,7 @@ pub struct Replica {
     pub(crate) leader: Option<MemberId>,
     pub(crate) leading: Option<Epoch>,
     pub(crate) persisting: bool,
+    pub(crate) retention: Retention,
     pub(crate) told_membership: Membership,
     pub(crate) effects: Vec<Effect>,
     pub(crate) outputs: Vec<Output>,
@@ -184,7 +194,7 @@ impl Replica {
             Request::Command(command) => {
                 self.pending.insert(id, deadline, Waiting::Applied);
                 let command = command.to_bytes();
-                self.asked.insert(id, command.clone());
+                self.asked.insert(id, Asked { command: command.clone(), again: false });
                 self.batch.push((origin, command));
             }
             Request::Read => {
@@ -366,8 +376,11 @@ impl Replica {
 
     /// Tells the origin of a request that it was not taken.
     pub(crate) fn refuse(&mut self, origin: Origin, failure: Failure) {
+        let again = self.asked.get(&origin.request).is_some_and(|asked| asked.again);
         if origin.member != self.id {
             self.send(origin.member, Envelope::Refused(origin.request, failure));
+        } else if again {
+            self.refused_elsewhere(origin.request, failure);
         } else if self.pending.remove(origin.request).is_some() {
             self.reply(origin.request, Err(failure));
         }
@@ -524,8 +537,10 @@ impl Replica {
     fn ask_again(&mut self) {
         let member = self.id;
         self.batch.retain(|(origin, _)| origin.member != member);
-        let asked = self.asked.iter();
-        let commands = asked.map(|(&request, command)| (Origin { member, request }, command.clone()));
+        let commands = self.asked.iter_mut().map(|(&request, asked)| {
+            asked.again = true;
+            (Origin { member, request }, asked.command.clone())
+        });
         self.batch.splice(0..0, commands.collect::<Vec<_>>());
         for (_, (_, requests)) in std::mem::take(&mut self.reads) {
             self.read_batch.extend(requests);

@@ -15,7 +15,7 @@ use quorate_consensus::membership::Role;
 use quorate_replica::change::MembershipChange;
 use quorate_replica::error::BootError;
 use quorate_replica::event::{GroupId, Request};
-use quorate_replica::host::{Host, HostConfig};
+use quorate_replica::host::{Host, HostConfig, Retention};
 use quorate_storage::backend::fjall::{Engine, EngineConfig};
 use quorate_storage::backend::{Backend, BackendError};
 use quorate_storage::disk::{Disk, DiskError, RealDisk};
@@ -136,6 +136,7 @@ fn host_config(config: &Config, identity: &Identity) -> HostConfig {
         protocol: config.protocol,
         consensus,
         wal: wal::Config::default(),
+        retention: Retention::default(),
         initial: identity.initial.clone(),
     }
 }

@@ -1,32 +1,35 @@
 //! The world of one seed.
 
+mod churn;
+mod faults;
+mod machine;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use quorate_consensus::config::Config;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
-use quorate_consensus::membership::{Member, Membership, Role};
+use quorate_consensus::membership::{Membership, Role};
 use quorate_replica::event::{Event, GroupId, Request, RequestId};
-use quorate_replica::host::{Host, HostConfig};
+use quorate_replica::host::Host;
 use quorate_replica::output::{Answer, Failure, Output};
 use quorate_state::command::{Command, CommandKind};
 use quorate_state::request::{self, Compare, OperationKind, Put, Relation, Target, Txn};
 use quorate_state::response::Body;
 use quorate_storage::backend::Batch;
 use quorate_storage::backend::memory::MemoryBackend;
-use quorate_storage::disk::sim::SimDisk;
-use quorate_storage::wal::{self, SyncJob};
+use quorate_storage::wal::SyncJob;
 
 use crate::check;
 use crate::history::{Operation, Outcome, Record};
 use crate::invariants::Invariants;
 use crate::random::Random;
 use crate::story::{self, Story};
+
+use machine::Machine;
 
 /// What a seed shows.
 #[derive(Clone, Debug, Default)]
@@ -66,14 +69,6 @@ enum Happening {
     Reset { at: MemberId, peer: MemberId },
 }
 
-#[derive(Debug)]
-struct Machine {
-    disk: SimDisk,
-    backend: MemoryBackend,
-    host: Option<Host>,
-    boots: u64,
-}
-
 /// Members, network, clients, and what will happen.
 #[derive(Debug)]
 pub struct World {
@@ -86,11 +81,16 @@ pub struct World {
     agenda: BTreeMap<(Time, u64), Happening>,
     cuts: BTreeSet<(MemberId, MemberId)>,
     loss_percent: u64,
+    /// The longest way of a message.
+    reorder_ms: u64,
+    /// Whether members come and go.
+    churns: bool,
+    /// Changes of the membership that were asked for.
+    changes: BTreeMap<(MemberId, RequestId), &'static str>,
     records: Vec<Record>,
     waiting: BTreeMap<(MemberId, RequestId), (usize, usize)>,
     known: BTreeMap<u8, i64>,
     stopping: bool,
-    initial: Membership,
     invariants: Invariants,
     /// What was found to be broken first.
     broken: Option<String>,
@@ -102,7 +102,6 @@ pub struct World {
 
 const CLIENTS: usize = 6;
 const KEYS: u64 = 5;
-const SYNC_MS_MAX: u64 = 8;
 const DELAY_MS_MAX: u64 = 12;
 /// A client's patience; longer than an election, so that most requests get through one.
 const PATIENCE_MS: u64 = 5_000;
@@ -115,33 +114,26 @@ impl World {
     /// A world of this many voters.
     #[must_use]
     pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: Story) -> Self {
-        let member = |id| Member {
-            id: MemberId(id),
-            name: format!("m{id}"),
-            peer_urls: vec![format!("sim://{id}")],
-            client_urls: Vec::new(),
-            role: Role::Voter,
-            zone: String::new(),
-            leader_priority: 0,
-        };
-        let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
-        let machine =
-            || Machine { disk: SimDisk::default(), backend: MemoryBackend::default(), host: None, boots: 0 };
+        let members = (1..=voters).map(|id| (MemberId(id), churn::member(id, Role::Voter))).collect();
+        let initial = Membership { members, ..Membership::default() };
         let mut world = Self {
             protocol,
             random: Random::new(seed),
             now: Time(0),
             moment: 0,
             trace: DefaultHasher::new(),
-            machines: (1..=voters).map(|id| (MemberId(id), machine())).collect(),
+            machines: (1..=voters).map(|id| (MemberId(id), Machine::new(initial.clone()))).collect(),
             agenda: BTreeMap::new(),
             cuts: BTreeSet::new(),
             loss_percent: 0,
+            reorder_ms: DELAY_MS_MAX,
+            // Every other world: those of one voter stay as they are.
+            churns: voters > 1 && seed % 8 >= 4,
+            changes: BTreeMap::new(),
             records: Vec::new(),
             waiting: BTreeMap::new(),
             known: BTreeMap::new(),
             stopping: false,
-            initial: Membership { members, ..Membership::default() },
             invariants: Invariants::new(protocol),
             broken: None,
             report: Report::default(),
@@ -179,6 +171,10 @@ impl World {
             }
             self.advance();
             self.sound()?;
+            // Whoever asked for a newcomer may have ended before it heard the answer.
+            if let Some(membership) = self.membership().cloned() {
+                self.start_newcomers(&membership);
+            }
         }
         self.verify()?;
         self.report.simulated_ms = self.now.0;
@@ -207,106 +203,30 @@ impl World {
 
     fn boot(&mut self, id: MemberId) {
         self.tell(|| format!("member {id} starts"));
-        let mut consensus = Config::new(id, self.random.draw());
-        consensus.append_bytes_max = 512;
-        consensus.inflight_appends_max = 4;
-        let config = HostConfig {
-            cluster_id: 1,
-            protocol: self.protocol,
-            consensus,
-            wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
-            initial: self.initial.clone(),
-        };
-        let now = self.now;
-        let machine = self.machines.get_mut(&id).expect("a member of the world");
-        machine.boots += 1;
-        let (disk, backend) = (Arc::new(machine.disk.clone()), Arc::new(machine.backend.clone()));
-        let host = Host::open(config, disk, backend, now);
-        machine.host = Some(host.expect("a member whose disk forgot only what was not synced starts again"));
+        let (protocol, seed, now) = (self.protocol, self.random.draw(), self.now);
+        self.machines.get_mut(&id).expect("a member of the world").boot(id, protocol, seed, now);
     }
 
-    fn crash(&mut self, id: MemberId) {
-        self.tell(|| format!("member {id} crashes"));
-        let random = &mut self.random;
-        let machine = self.machines.get_mut(&id).expect("a member of the world");
-        machine.host = None;
-        self.invariants.stopped(id);
-        machine.boots += 1;
-        machine.disk.crash(|| random.chance(50));
-        machine.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
-        for peer in self.machines.keys().copied().filter(|peer| *peer != id).collect::<Vec<_>>() {
-            // Now and then a machine goes without a word.
-            if self.random.chance(70) {
-                let in_ms = self.random.below(DELAY_MS_MAX);
-                self.plan(in_ms, Happening::Reset { at: peer, peer: id });
-            }
-        }
-        let lost: Vec<_> = self.waiting.keys().filter(|(member, _)| *member == id).copied().collect();
-        for request in lost {
-            if let Some((client, _)) = self.waiting.remove(&request) {
-                self.plan(50, Happening::Ask { client });
-            }
-        }
+    /// What a member's clock shows.
+    fn local(&self, id: MemberId) -> Time {
+        self.machines.get(&id).map_or(self.now, |machine| machine.local(self.now))
     }
 
-    fn fault(&mut self) {
-        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
-        let id = ids[self.random.below(ids.len() as u64) as usize];
-        let other = ids[self.random.below(ids.len() as u64) as usize];
-        let class = match self.random.below(10) {
-            0 if self.machines[&id].host.is_some() => {
-                self.crash(id);
-                "crash with loss and tearing of unsynced writes"
-            }
-            1..=3 if self.machines[&id].host.is_none() => {
-                self.boot(id);
-                "restart"
-            }
-            4 if id != other => {
-                self.cuts.insert((id, other));
-                "one-way cut"
-            }
-            5 => {
-                for peer in ids.into_iter().filter(|peer| *peer != id) {
-                    self.cuts.extend([(id, peer), (peer, id)]);
-                }
-                "isolation"
-            }
-            6 | 7 => {
-                self.cuts.clear();
-                return;
-            }
-            8 => {
-                self.moment += 1;
-                let (request, deadline) = (Request::Transfer(None), self.now.after_ms(PATIENCE_MS));
-                self.event(id, Event::Request { id: RequestId(self.moment), request, deadline });
-                "leader transfer"
-            }
-            9 if id != other => {
-                self.event(id, Event::Unreachable { peer: other, reset: true });
-                "connection reset"
-            }
-            _ => return,
-        };
-        *self.report.faults.entry(class).or_default() += 1;
-    }
-
-    fn heal(&mut self) {
-        self.tell(|| "everything heals".into());
-        self.cuts.clear();
-        self.loss_percent = 0;
-        let down: Vec<_> =
-            self.machines.iter().filter(|(_, machine)| machine.host.is_none()).map(|(id, _)| *id).collect();
-        down.into_iter().for_each(|id| self.boot(id));
+    /// Until when a member does nothing, if it pauses.
+    fn paused(&self, id: MemberId) -> Option<u64> {
+        let until = self.machines.get(&id)?.paused_until;
+        (until > self.now).then(|| until.since_ms(self.now))
     }
 
     /// Everybody answered, and all members applied the same.
     fn is_quiet(&self) -> bool {
-        let applied: BTreeSet<_> =
-            self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied())).collect();
-        let leads =
-            self.hosts().any(|host| host.status(GroupId::DEFAULT).is_some_and(|status| status.established));
-        self.waiting.is_empty() && applied.len() == 1 && leads
+        let Some(membership) = self.membership() else { return false };
+        let applied = membership.members.keys().map(|id| {
+            let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
+            host.and_then(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied()))
+        });
+        let applied: BTreeSet<_> = applied.collect();
+        self.waiting.is_empty() && applied.len() == 1 && !applied.contains(&None) && !membership.is_joint()
     }
 
     /// The next thing happens: a planned one, or a member's timer.
@@ -314,7 +234,7 @@ impl World {
         let timer = self
             .machines
             .iter()
-            .filter_map(|(id, machine)| Some((machine.host.as_ref()?.deadline().max(self.now), *id)))
+            .filter_map(|(id, machine)| Some((machine.deadline(self.now)?, *id)))
             .min();
         let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
         match (planned, timer) {
@@ -338,6 +258,15 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let place = match &happening {
+            Happening::Message { to, .. } | Happening::Snapshot { to, .. } => Some(*to),
+            Happening::Synced { member, .. } => Some(*member),
+            Happening::Reset { at, .. } => Some(*at),
+            Happening::Ask { .. } => None,
+        };
+        if let Some(in_ms) = place.and_then(|id| self.paused(id)) {
+            return self.plan(in_ms, happening);
+        }
         match happening {
             Happening::Message { from, to, payload } => {
                 (self.now.0, from, to, &payload).hash(&mut self.trace);
@@ -348,8 +277,11 @@ impl World {
                 self.event(to, Event::Peer { from, payload });
             }
             Happening::Snapshot { from, to, index, epoch, chunks } => {
+                let now = self.local(to);
                 if let Some(host) = self.machines.get_mut(&to).and_then(|machine| machine.host.as_mut()) {
-                    host.install(self.now, GroupId::DEFAULT, (index, epoch), chunks).expect("memory works");
+                    if host.install(now, GroupId::DEFAULT, (index, epoch), chunks).is_err() {
+                        return self.crash(to);
+                    }
                     *self.report.reached.entry("snapshot installed").or_default() += 1;
                     self.flush(to);
                 }
@@ -362,30 +294,39 @@ impl World {
     }
 
     fn synced(&mut self, member: MemberId, boot: u64, job: SyncJob) {
-        let now = self.now;
+        let now = self.local(member);
         let Some(machine) = self.machines.get_mut(&member).filter(|machine| machine.boots == boot) else {
             return;
         };
         let Some(host) = &mut machine.host else { return };
-        let number = job.run().expect("the simulated disk syncs");
-        host.synced(now, number).expect("memory works");
-        self.flush(member);
+        let Ok(number) = job.run() else {
+            // What a failed sync left on the medium is not known: the member ends.
+            return self.crash(member);
+        };
+        match host.synced(now, number) {
+            Ok(()) => self.flush(member),
+            Err(_) => self.crash(member),
+        }
     }
 
     fn event(&mut self, id: MemberId, event: Event) {
-        let now = self.now;
+        let now = self.local(id);
         if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
-            host.step(now, GroupId::DEFAULT, event).expect("memory works");
-            self.flush(id);
+            // A member whose disk fails ends.
+            match host.step(now, GroupId::DEFAULT, event) {
+                Ok(()) => self.flush(id),
+                Err(_) => self.crash(id),
+            }
         }
     }
 
     fn flush(&mut self, id: MemberId) {
-        let now = self.now;
+        let now = self.local(id);
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let (boot, backend) = (machine.boots, machine.backend.clone());
         let Some(host) = &mut machine.host else { return };
-        let outputs = host.flush(now).expect("memory works");
+        // A new segment is synced when it is made, which may fail too.
+        let Ok(outputs) = host.flush(now) else { return self.crash(id) };
         if let Err(what) = self.invariants.check(id, host) {
             self.broken.get_or_insert(what);
         }
@@ -398,10 +339,13 @@ impl World {
         match output {
             Output::Send { to, payload, .. } => self.post(id, to, payload),
             Output::Sync(job) => {
-                let in_ms = self.random.below(SYNC_MS_MAX);
+                let in_ms = self.random.below(self.machines[&id].sync_ms_max);
                 self.plan(in_ms, Happening::Synced { member: id, boot, job });
             }
-            Output::Reply { id: request, result } => self.answered(id, request, result),
+            Output::Reply { id: request, result } => match self.changes.remove(&(id, request)) {
+                Some(class) => self.changed(class, result),
+                None => self.answered(id, request, result),
+            },
             Output::SendSnapshot { to, mut snapshot, .. } => {
                 let mut chunks = Vec::new();
                 while let Some(chunk) = snapshot.next_chunk().expect("memory works") {
@@ -415,7 +359,9 @@ impl World {
                 use quorate_storage::backend::Backend;
                 backend.persist().expect("memory works");
                 if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
-                    host.persisted(group, through).expect("memory works");
+                    if host.persisted(group, through).is_err() {
+                        self.crash(id);
+                    }
                 }
             }
             Output::Leadership { epoch, established, .. } => {
@@ -424,7 +370,8 @@ impl World {
                     self.tell(|| format!("member {id} leads in epoch {epoch}"));
                 }
             }
-            Output::Published { .. } | Output::Membership { .. } | Output::Removed { .. } => {}
+            Output::Removed { .. } => self.retire(id),
+            Output::Published { .. } | Output::Membership { .. } => {}
         }
     }
 
@@ -433,7 +380,7 @@ impl World {
             *self.report.faults.entry("message lost").or_default() += 1;
             return;
         }
-        let delay = self.random.below(DELAY_MS_MAX);
+        let delay = self.random.below(self.reorder_ms);
         if self.loss_percent > 0 && self.random.chance(2) {
             *self.report.faults.entry("message repeated").or_default() += 1;
             let later = delay + self.random.below(300);
@@ -457,7 +404,7 @@ impl World {
         let member = ids[self.random.below(ids.len() as u64) as usize];
         self.moment += 1;
         let id = RequestId(self.moment);
-        if self.machines[&member].host.is_none() {
+        if self.machines[&member].host.is_none() || self.paused(member).is_some() {
             return self.plan(20, Happening::Ask { client });
         }
         let request = match &operation {
@@ -474,7 +421,7 @@ impl World {
             operation,
             outcome: Outcome::Unknown,
         });
-        let deadline = self.now.after_ms(PATIENCE_MS);
+        let deadline = self.local(member).after_ms(PATIENCE_MS);
         self.event(member, Event::Request { id, request, deadline });
     }
 
@@ -505,8 +452,12 @@ impl World {
     }
 
     fn verify(&mut self) -> Result<(), String> {
-        let readers: Vec<_> =
-            self.hosts().filter_map(|host| Some(host.replica(GroupId::DEFAULT)?.state().reader())).collect();
+        let members = self.membership().map(|membership| membership.members.clone()).unwrap_or_default();
+        let readers: Vec<_> = members
+            .keys()
+            .filter_map(|id| self.machines.get(id)?.host.as_ref()?.replica(GroupId::DEFAULT))
+            .map(|replica| replica.state().reader())
+            .collect();
         let hashes: BTreeSet<u32> =
             readers.iter().map(|reader| reader.hash(0).expect("the newest revision is readable")).collect();
         if hashes.len() != 1 {
