@@ -130,7 +130,9 @@ impl Replica {
     fn maybe_persist(&mut self, log: &SharedLog) {
         let applied = self.state_index();
         let base = log.group(self.group).snapshot_index();
-        if !self.persisting && applied.0 - base.0 >= self.retention.release_after + self.retention.catch_up_entries {
+        if !self.persisting
+            && applied.0 - base.0 >= self.retention.release_after + self.retention.catch_up_entries
+        {
             self.persisting = true;
             self.outputs.push(Output::Persist { group: self.group, through: applied });
         }

@@ -231,11 +231,8 @@ impl World {
 
     /// The next thing happens: a planned one, or a member's timer.
     fn advance(&mut self) {
-        let timer = self
-            .machines
-            .iter()
-            .filter_map(|(id, machine)| Some((machine.deadline(self.now)?, *id)))
-            .min();
+        let timer =
+            self.machines.iter().filter_map(|(id, machine)| Some((machine.deadline(self.now)?, *id))).min();
         let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
         match (planned, timer) {
             (Some(at), Some((due, id))) if due < at => self.ring(due, id),

@@ -1,0 +1,101 @@
+//! One machine of the world: a member's process, its disk, and its clock.
+
+use std::sync::Arc;
+
+use quorate_consensus::config::Config;
+use quorate_consensus::id::{MemberId, Time};
+use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::membership::Membership;
+use quorate_replica::host::{Host, HostConfig, Retention};
+use quorate_storage::backend::memory::MemoryBackend;
+use quorate_storage::disk::sim::SimDisk;
+use quorate_storage::wal;
+
+use crate::random::Random;
+
+/// A machine, up or down.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) disk: SimDisk,
+    pub(super) backend: MemoryBackend,
+    /// The process; `None` while it is down.
+    pub(super) host: Option<Host>,
+    /// Starts and ends so far: what was under way before one belongs to nobody.
+    pub(super) boots: u64,
+    /// The membership that it starts with for the first time.
+    pub(super) initial: Membership,
+    /// How far its clock is ahead of the world's.
+    pub(super) ahead_ms: u64,
+    /// Nothing happens in it before.
+    pub(super) paused_until: Time,
+    /// A sync takes up to this long.
+    pub(super) sync_ms_max: u64,
+    /// It was removed from the cluster, or replaced: it does not start again.
+    pub(super) retired: bool,
+}
+
+/// A sync of a healthy disk.
+const SYNC_MS_MAX: u64 = 8;
+
+impl Machine {
+    pub(super) fn new(initial: Membership) -> Self {
+        Self {
+            disk: SimDisk::default(),
+            backend: MemoryBackend::default(),
+            host: None,
+            boots: 0,
+            initial,
+            ahead_ms: 0,
+            paused_until: Time(0),
+            sync_ms_max: SYNC_MS_MAX,
+            retired: false,
+        }
+    }
+
+    /// Its clock when the world's shows `now`.
+    pub(super) fn local(&self, now: Time) -> Time {
+        now.after_ms(self.ahead_ms)
+    }
+
+    /// When it wants to act next, by the world's clock.
+    pub(super) fn deadline(&self, now: Time) -> Option<Time> {
+        let local = self.host.as_ref()?.deadline();
+        Some(Time(local.0.saturating_sub(self.ahead_ms)).max(now).max(self.paused_until))
+    }
+
+    /// Starts the process from what the disk holds.
+    pub(super) fn boot(&mut self, id: MemberId, protocol: ProtocolKind, seed: u64, now: Time) {
+        let mut consensus = Config::new(id, seed);
+        // Small limits, so that they are met.
+        consensus.append_bytes_max = 512;
+        consensus.inflight_appends_max = 4;
+        consensus.promotion_lag_max = 20;
+        let config = HostConfig {
+            cluster_id: 1,
+            protocol,
+            consensus,
+            wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
+            retention: Retention { release_after: 40, catch_up_entries: 20 },
+            initial: self.initial.clone(),
+        };
+        self.boots += 1;
+        self.disk.fail_syncs(false);
+        let (disk, backend) = (Arc::new(self.disk.clone()), Arc::new(self.backend.clone()));
+        let host = Host::open(config, disk, backend, self.local(now));
+        self.host = Some(host.expect("a member whose disk forgot only what was not synced starts again"));
+    }
+
+    /// The process ends at once: of what was not synced, chance decides what stays.
+    pub(super) fn crash(&mut self, random: &mut Random) {
+        self.host = None;
+        self.boots += 1;
+        self.paused_until = Time(0);
+        self.disk.crash(|| random.chance(50));
+        self.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
+    }
+
+    pub(super) fn repair_disk(&mut self) {
+        self.sync_ms_max = SYNC_MS_MAX;
+        self.disk.fail_syncs(false);
+    }
+}
