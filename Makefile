@@ -47,7 +47,7 @@ sim: ## simulate for MINUTES and print what was checked
 	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
 
 kills: ## kill real members under load KILLS times with each protocol, and check every client's history
-	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test kills -- --nocapture --test-threads=1
+	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test processes kills:: -- --nocapture --test-threads=1
 
 test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test charts -- --ignored

@@ -355,10 +355,10 @@ impl World {
             Output::Persist { group, through } => {
                 use quorate_storage::backend::Backend;
                 backend.persist().expect("memory works");
-                if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
-                    if host.persisted(group, through).is_err() {
-                        self.crash(id);
-                    }
+                if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut())
+                    && host.persisted(group, through).is_err()
+                {
+                    self.crash(id);
                 }
             }
             Output::Leadership { epoch, established, .. } => {

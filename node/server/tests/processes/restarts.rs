@@ -1,13 +1,11 @@
 //! Real processes on loopback: what was acknowledged is there on every member, after SIGKILL and SIGTERM too.
 
-mod support;
-
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_api::etcdserverpb::{HashKvRequest, PutRequest, StatusRequest};
 use tokio::task::JoinSet;
 
-use support::{Member, count, count_as, leader, members, put, until};
+use super::support::{Member, count, count_as, leader, members, put, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_raft_acknowledged_writes_survive_killed_and_stopped_leaders() {

@@ -1,8 +1,6 @@
 //! Real processes that are killed under load, again and again: every client's history must be linearizable, and no
 //! acknowledged write lost. `KILLS` says how often for each protocol.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 
-use support::{STEP_TIMEOUT, leader, members};
+use super::support::{STEP_TIMEOUT, leader, members};
 
 /// Kills per protocol unless `KILLS` says otherwise.
 const KILLS: u64 = 12;

@@ -1,0 +1,5 @@
+//! Real processes on loopback.
+
+mod kills;
+mod restarts;
+mod support;
