@@ -17,6 +17,8 @@
 //! A `step` never fails on input from a peer: what is stale or malformed is dropped, a broken invariant of its own panics.
 
 pub mod config;
+#[cfg(test)]
+mod conformance;
 pub mod effect;
 pub mod entry;
 mod flow;
@@ -33,8 +35,6 @@ pub mod quorum;
 pub mod raft;
 mod random;
 mod rounds;
-#[cfg(test)]
-mod tests;
 mod view;
 mod wire;
 pub mod zab;

@@ -278,8 +278,13 @@ impl Paxos {
         self.stop.installed(&mark);
         self.membership = mark.membership.settled();
         self.quorum = self.membership.quorum();
-        if let (Some(leader), PartState::Acceptor) = (self.leader, &self.part) {
-            self.tell_prefix(leader);
+        match (&self.part, self.leader) {
+            (PartState::Acceptor, Some(leader)) => self.tell_prefix(leader),
+            (PartState::Acceptor, None) => {}
+            // What it prepared, or leads, began before slots that are chosen now; voters may have changed in them.
+            (PartState::Canvassing(_) | PartState::Preparing(_) | PartState::Leader(_), _) => {
+                self.become_acceptor(self.promised, None, None);
+            }
         }
     }
 

@@ -1,0 +1,8 @@
+//! The conformance suite: what every protocol must hold and do. Each test runs over [`crate::kind::ProtocolKind::ALL`].
+
+mod chaos;
+mod elections;
+pub(crate) mod log;
+mod membership;
+mod snapshots;
+mod world;
