@@ -27,11 +27,17 @@ impl LogRead for MemoryLog {
         let entry = self.entries.get(self.place(index)?).and_then(Option::as_ref);
         entry.map(|entry| entry.epoch).ok_or(Missing::Beyond)
     }
-    fn entries(&self, from: Index, to: Index, _bytes_max: usize) -> Result<Vec<Entry>, Missing> {
+    fn entries(&self, from: Index, to: Index, bytes_max: usize) -> Result<Vec<Entry>, Missing> {
         let from = self.place(from)?;
         let to = self.place(to).unwrap_or(0).min(self.entries.len());
         let range = self.entries.get(from..to).unwrap_or_default();
-        let found: Vec<Entry> = range.iter().map_while(Clone::clone).collect();
+        let mut bytes = 0;
+        let fitting = range.iter().map_while(Clone::clone).take_while(|entry| {
+            let fits = bytes == 0 || bytes + entry.payload.len() <= bytes_max;
+            bytes += entry.payload.len().max(1);
+            fits
+        });
+        let found: Vec<Entry> = fitting.collect();
         if found.is_empty() { Err(Missing::Beyond) } else { Ok(found) }
     }
 }

@@ -4,5 +4,6 @@ mod chaos;
 mod elections;
 pub(crate) mod log;
 mod membership;
+mod script;
 mod snapshots;
 mod world;

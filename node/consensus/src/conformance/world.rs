@@ -42,7 +42,10 @@ pub(super) struct World {
     random: u64,
     pub(super) now: Time,
     pub(super) nodes: BTreeMap<MemberId, Node>,
-    network: Vec<(MemberId, MemberId, Bytes)>,
+    pub(super) network: Vec<(MemberId, MemberId, Bytes)>,
+    /// What members did, in order, if somebody listens.
+    pub(super) heard: Option<Vec<(MemberId, Effect)>>,
+    pub(super) append_bytes_max: usize,
     snapshots: Vec<(MemberId, MemberId)>,
     pub(super) snapshots_installed: u64,
     pub(super) committed: BTreeMap<Index, (Epoch, Bytes)>,
@@ -69,6 +72,16 @@ pub(super) fn member(id: u64) -> Member {
 
 impl World {
     pub(super) fn new(kind: ProtocolKind, seed: u64, voters: u64, others: u64) -> Self {
+        Self::with(kind, seed, voters, others, 1 << 20)
+    }
+
+    pub(super) fn with(
+        kind: ProtocolKind,
+        seed: u64,
+        voters: u64,
+        others: u64,
+        append_bytes_max: usize,
+    ) -> Self {
         let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
         let initial = Membership { members, ..Membership::default() };
         let nodes = (1..=voters + others).map(|id| {
@@ -95,6 +108,8 @@ impl World {
             now: Time(0),
             nodes: nodes.collect(),
             network: vec![],
+            heard: None,
+            append_bytes_max,
             snapshots: vec![],
             snapshots_installed: 0,
             committed: BTreeMap::new(),
@@ -133,24 +148,28 @@ impl World {
         node.persisted = WriteId(0);
         node.commit = node.mark.index;
         node.applied_membership = node.mark.membership.clone();
-        let config = Config::new(id, seed ^ node.restarts);
+        let config =
+            Config { append_bytes_max: self.append_bytes_max, ..Config::new(id, seed ^ node.restarts) };
         node.protocol = Some(kind.start(config, node.durable_hard, node.mark.clone(), &node.log, now));
     }
 
+    /// Some of what was not synced may have reached the disk all the same; the hard state lies apart from the entries.
     pub(super) fn crash(&mut self, id: MemberId) {
+        let unsynced = self.nodes[&id].unsynced.len() as u64;
+        let (kept, kept_hard) = (self.draw(1 + unsynced), self.draw(1 + unsynced));
+        self.crash_keeping(id, kept as usize, kept_hard as usize);
+    }
+
+    /// Of the writes under way so many reached the disk.
+    pub(super) fn crash_keeping(&mut self, id: MemberId, kept: usize, kept_hard: usize) {
+        self.reads.retain(|(reader, _), _| *reader != id);
         let node = self.nodes.get_mut(&id).expect("a node");
         node.protocol = None;
-        self.reads.retain(|(reader, _), _| *reader != id);
-        // Some of what was not synced may have reached the disk all the same; the hard state lies apart from the entries.
-        let unsynced = self.nodes.get_mut(&id).expect("a node").unsynced.drain(..);
-        let writes: Vec<Write> = unsynced.map(|(_, write)| write).collect();
-        let kept = self.draw(1 + writes.len() as u64) as usize;
-        let kept_hard = self.draw(1 + writes.len() as u64) as usize;
-        let node = self.nodes.get_mut(&id).expect("a node");
-        for write in &writes[..kept] {
+        let writes: Vec<Write> = node.unsynced.drain(..).map(|(_, write)| write).collect();
+        for write in writes.iter().take(kept) {
             node.durable_log.apply(write);
         }
-        for write in &writes[..kept_hard] {
+        for write in writes.iter().take(kept_hard) {
             node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
         }
         // The commit index is a hint that may not name what was lost.
@@ -162,6 +181,9 @@ impl World {
         let Some(protocol) = &mut node.protocol else { return };
         let mut effects = vec![];
         protocol.step(self.now, input, &node.log, &mut effects);
+        if let Some(heard) = &mut self.heard {
+            heard.extend(effects.iter().map(|effect| (id, effect.clone())));
+        }
         let status = protocol.status();
         let mut commits = vec![];
         let mut answered = vec![];
@@ -238,6 +260,11 @@ impl World {
         let ready: Vec<(WriteId, MemberId, Bytes)> = ready;
         self.network.extend(ready.into_iter().map(|(_, to, payload)| (id, to, payload)));
         self.step(id, Input::Persisted(last));
+    }
+
+    pub(super) fn has_unsynced(&self, id: MemberId) -> bool {
+        let node = &self.nodes[&id];
+        node.protocol.is_some() && !node.unsynced.is_empty()
     }
 
     /// Puts what was applied into a snapshot and drops it from the log.
@@ -327,9 +354,16 @@ impl World {
     }
 
     pub(super) fn propose(&mut self, id: MemberId) {
-        self.proposed += 1;
-        let payload = Bytes::from(self.proposed.to_string());
-        self.step(id, Input::Propose(vec![Proposal { id: ProposalId(self.proposed), payload }]));
+        self.propose_values(id, vec![(self.proposed + 1).to_string()]);
+    }
+
+    pub(super) fn propose_values(&mut self, id: MemberId, values: Vec<String>) {
+        let mut proposals = Vec::new();
+        for value in values {
+            self.proposed += 1;
+            proposals.push(Proposal { id: ProposalId(self.proposed), payload: value.into() });
+        }
+        self.step(id, Input::Propose(proposals));
     }
 
     pub(super) fn read(&mut self, id: MemberId, read: u64) {
@@ -350,11 +384,16 @@ impl World {
     }
 
     pub(super) fn change(&mut self, target: impl FnOnce(&mut Membership)) {
-        let Some(leader) = self.leader() else { return };
-        let Some(protocol) = &self.nodes[&leader].protocol else { return };
+        if let Some(leader) = self.leader() {
+            self.change_by(leader, target);
+        }
+    }
+
+    pub(super) fn change_by(&mut self, id: MemberId, target: impl FnOnce(&mut Membership)) {
+        let Some(protocol) = &self.nodes[&id].protocol else { return };
         let mut wanted = protocol.membership().clone();
         target(&mut wanted);
-        self.step(leader, Input::ProposeMembership { id: ProposalId(0), target: wanted });
+        self.step(id, Input::ProposeMembership { id: ProposalId(0), target: wanted });
     }
 
     pub(super) fn propose_to_leader(&mut self) {
