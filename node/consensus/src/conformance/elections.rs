@@ -4,6 +4,7 @@ use super::world::World;
 use crate::id::{MemberId, Time};
 use crate::input::Input;
 use crate::kind::ProtocolKind;
+use crate::protocol::Part;
 
 #[test]
 fn a_single_voter_leads_at_once() {
@@ -34,5 +35,22 @@ fn followers_of_a_leader_whose_process_ended_do_not_wait_a_timeout() {
                 world.pass(5);
             }
         }
+    }
+}
+
+#[test]
+fn a_zab_leader_calls_a_member_that_does_not_know_of_it() {
+    let mut world = World::new(ProtocolKind::Zab, 1, 3, 0);
+    let leader = world.heal_until_all_follow();
+    let id = world.ids().into_iter().find(|id| *id != leader).expect("there are three");
+    world.crash(id);
+    world.start(id);
+    // What it asks never reaches the leader, as if it came from a membership without it.
+    world.blocked.insert((id, leader));
+    let part = |world: &World| world.nodes[&id].protocol.as_ref().map(|protocol| protocol.status().part);
+    let began = world.now;
+    while part(&world) != Some(Part::Follower) {
+        assert!(world.now.since_ms(began) < 900, "nobody told {id} that {leader} leads");
+        world.pass(10);
     }
 }

@@ -6,4 +6,4 @@ pub(crate) mod log;
 mod membership;
 mod script;
 mod snapshots;
-mod world;
+pub(crate) mod world;

@@ -58,7 +58,7 @@ pub(super) struct World {
     proposed: u64,
 }
 
-pub(super) fn member(id: u64) -> Member {
+pub(crate) fn member(id: u64) -> Member {
     Member {
         id: MemberId(id),
         name: String::new(),
@@ -208,6 +208,10 @@ impl World {
         if status.part == Part::Leader {
             let leader = *self.leaders.entry(status.epoch).or_insert(id);
             assert_eq!(leader, id, "two leaders in epoch {}", status.epoch);
+        }
+        if self.kind == ProtocolKind::Zab && status.established {
+            let current = self.nodes[&id].durable_hard.established;
+            assert_eq!(current, status.epoch, "member {id} leads in an epoch that is not current there");
         }
         for index in commits {
             self.check_commit(id, index);

@@ -21,6 +21,8 @@ mod election;
 mod message;
 mod reads;
 mod replication;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;

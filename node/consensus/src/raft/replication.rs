@@ -167,7 +167,11 @@ impl Raft {
             return;
         }
         let view = self.view(log);
-        let agreed = self::hint(&view, hint.min(view.last_index()), hint_term);
+        let mut agreed = self::hint(&view, hint.min(view.last_index()), hint_term);
+        if view.epoch(agreed).is_ok_and(|term| term > hint_term) {
+            // They can only agree inside the snapshot, so that is what it needs.
+            agreed = agreed.previous();
+        }
         if let Some(progress) = self.progress(from) {
             progress.probe(agreed.next(), now);
         }

@@ -192,23 +192,28 @@ impl Zab {
         }
     }
 
-    /// Repeats what followers in earlier phases may have lost; tells those who follow nobody that this member leads.
+    /// Repeats what followers in earlier phases may have lost; tells those who follow nobody that this member leads. Who fell
+    /// silent may look for a leader by now, and may know of nobody who could name this one.
     fn say_again(&mut self, log: &dyn LogRead) {
         let (own, epoch_found) = match &self.part {
             PartState::Leading(leading) => (self.config.id, leading.infos.is_empty()),
             PartState::Looking(_) | PartState::Following(_) => return,
         };
+        let (now, patience_ms) = (self.now, 2 * self.config.heartbeat_interval_ms);
         for id in self.present().1.receivers() {
-            let stage = self.follower(id).map(|follower| follower.stage);
+            let follower = self.follower(id);
+            let silent =
+                follower.as_ref().is_none_or(|it| now.since_ms(it.progress.active_at) >= patience_ms);
+            let stage = follower.map(|follower| follower.stage);
+            if silent && id != own {
+                let notification =
+                    super::Notification { round: self.round, state: State::Leading, vote: None };
+                self.send(id, Body::Notification(notification));
+            }
             match stage {
                 _ if id == own => {}
-                None => {
-                    let notification =
-                        super::Notification { round: self.round, state: State::Leading, vote: None };
-                    self.send(id, Body::Notification(notification));
-                }
                 Some(FollowerStage::Informed) if epoch_found => self.send(id, Body::LeaderInfo),
-                Some(FollowerStage::Informed | FollowerStage::Synced) => {}
+                None | Some(FollowerStage::Informed | FollowerStage::Synced) => {}
                 Some(FollowerStage::Accepted(_)) => {
                     if matches!(&self.part, PartState::Leading(it) if it.stage > Stage::Discovery) {
                         self.synchronise(id, log);

@@ -26,7 +26,8 @@ impl Zab {
         };
         let held = theirs.index >= view.snapshot_index() && view.epoch(theirs.index) == Ok(theirs.epoch);
         let to = self.newest_until(theirs, log);
-        let gone = theirs.index < view.snapshot_index() || to.index < view.snapshot_index();
+        // They meet inside the snapshot: even its last entry is newer than what the follower has there.
+        let gone = theirs.index < view.snapshot_index() || to.epoch > theirs.epoch;
         let snapshot_next = view.snapshot_index().next();
         let PartState::Leading(leading) = &mut self.part else { return };
         let Some(follower) = leading.followers.get_mut(&id) else { return };
@@ -55,7 +56,8 @@ impl Zab {
         let patience_ms = 2 * self.config.heartbeat_interval_ms;
         let Some(follower) = leading.followers.get_mut(&from) else { return };
         let expected = match follower.stage {
-            FollowerStage::Accepted(_) => true,
+            // What it told before was answered, and is said again from time to time.
+            FollowerStage::Accepted(told) => told != last,
             // What was sent may still be on its way, unless it was here and was cut off by a late TRUNC.
             FollowerStage::Syncing(_) => {
                 let waited = self.now.since_ms(follower.progress.moved_at) >= patience_ms;
@@ -211,7 +213,8 @@ impl Zab {
         }
     }
 
-    /// Phase 2 ends when the epoch is current on a quorum: then the whole initial history is committed.
+    /// Phase 2 ends when the epoch is current on a quorum: then the whole initial history is committed. The leader itself must be
+    /// one of them: from here on its own copy of an entry counts, which it may only while elections see the epoch in its vote.
     fn count_synced(&mut self, log: &dyn LogRead) {
         let (own, quorum) = (self.config.id, self.present().1.quorum());
         let own_current = self.is_current();
@@ -223,7 +226,7 @@ impl Zab {
                 leading.followers.get(&id).is_some_and(|it| it.stage == FollowerStage::Synced)
             }
         };
-        if leading.stage != Stage::Synchronisation || !quorum.reached(synced) {
+        if leading.stage != Stage::Synchronisation || !synced(own) || !quorum.reached(synced) {
             return;
         }
         leading.stage = Stage::Broadcast;
