@@ -43,8 +43,12 @@ verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 
 KILLS ?= 1000
 MINUTES ?= 1
+JOBS ?= 1
 sim: ## simulate for MINUTES and print what was checked
 	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
+
+mutants: ## plant every known bug, one at a time, and see whether the simulator catches it (JOBS=2)
+	$(CARGO) run --profile mutants --locked -p quorate-sim --features mutants --bin sim -- mutants --jobs $(JOBS)
 
 kills: ## kill real members under load KILLS times with each protocol, and check every client's history
 	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test processes kills:: -- --nocapture --test-threads=1
@@ -55,4 +59,4 @@ test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 
 # The playground's test and the lab start each other's programs: they are built first.
-.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim kills test
+.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim mutants kills test

@@ -79,3 +79,24 @@ fn nothing_names_a_machine() {
         }
     }
 }
+
+/// `node/sim/MUTANTS.md`: whatever features of its own a program is built with, no planted bug is in it.
+#[test]
+fn no_program_can_be_built_with_planted_bugs() {
+    let tree = |package: &str, features: &str| {
+        let arguments = ["tree", "--locked", "--offline", "--edges", "features,normal,build", features];
+        let output = std::process::Command::new(env!("CARGO"))
+            .args(arguments)
+            .args(["--package", package])
+            .current_dir(repository())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(tree("quorate-sim", "--all-features").contains("quorate-consensus feature \"mutants\""));
+    assert!(!tree("quorate-sim", "--no-default-features").contains("\"mutants\""));
+    for package in ["quorate-server", "quorate-cli", "quorate-operator"] {
+        assert!(!tree(package, "--all-features").contains("\"mutants\""), "{package} can have planted bugs");
+    }
+}

@@ -28,6 +28,7 @@ pub mod input;
 pub mod kind;
 pub mod log;
 pub mod membership;
+pub mod mutants;
 mod outbox;
 pub mod paxos;
 pub mod protocol;

@@ -9,6 +9,7 @@ use crate::effect::{Effect, Write};
 use crate::entry::{Entry, HardState};
 use crate::id::{Epoch, Index, MemberId, WriteId};
 use crate::log::{Layout, LogRead};
+use crate::mutants::mutant;
 use crate::view::{Fresh, View};
 
 /// Who leads, as others are told: epoch, leader, and whether this member leads and serves.
@@ -103,6 +104,9 @@ impl Outbox {
 
     /// The log is durable up to here. Without meaning while a log of slots has holes.
     pub(crate) fn durable(&self) -> Index {
+        if mutant!(LeaderCountsUnsyncedCopy) {
+            return self.writing.back().map_or(self.durable, |(_, _, last)| *last);
+        }
         self.durable
     }
 

@@ -9,6 +9,7 @@ use quorate_state::machine::{self, Payload};
 
 use crate::error::Fatal;
 use crate::log::SharedLog;
+use crate::mutants::{self, mutant};
 use crate::output::{Answer, Failure, Output};
 use crate::payload::{self, Origin};
 use crate::pending::Waiting;
@@ -30,7 +31,7 @@ impl Replica {
 
     /// Entries are applied once decided and durable here: the state never outruns the log.
     fn appliable(&self) -> Index {
-        self.commit.min(self.durability.durable())
+        if mutant!(AppliedBeforeDurable) { self.commit } else { self.commit.min(self.durability.durable()) }
     }
 
     /// Applies one batch of decided entries.
@@ -51,7 +52,11 @@ impl Replica {
         };
         let applied = {
             let layout = self.layout;
-            self.state.apply(entries.iter().map(|entry| machine_entry(entry, layout)).collect())?
+            let mut decided: Vec<_> = entries.iter().map(|entry| machine_entry(entry, layout)).collect();
+            if mutant!(PromotionNotStored) {
+                mutants::forget_promotions(&mut decided, self.state.membership());
+            }
+            self.state.apply(decided)?
         };
         for change in &applied.leases {
             self.leases.changed(now, *change);
@@ -73,14 +78,12 @@ impl Replica {
         self.membership_applied(&entries);
         self.answer_waiting();
         let (group, reader, applied_index) = (self.group, self.state.reader(), self.state_index());
-        self.outputs.push(Output::Published {
-            group,
-            reader,
-            events: applied.events,
-            applied: applied_index,
-        });
-        self.maybe_persist(log);
-        Ok(())
+        let mut events = applied.events;
+        if mutant!(EventsLost, EventsTwice, EventsOutOfOrder) {
+            mutants::disturb(&mut events);
+        }
+        self.outputs.push(Output::Published { group, reader, events, applied: applied_index });
+        self.maybe_persist(log)
     }
 
     /// Tells those who asked for changes of the membership what became of them.
@@ -127,7 +130,7 @@ impl Replica {
     }
 
     /// Asks for the backend to be made durable when the log has grown long.
-    fn maybe_persist(&mut self, log: &SharedLog) {
+    fn maybe_persist(&mut self, log: &mut SharedLog) -> Result<(), Fatal> {
         let applied = self.state_index();
         let base = log.group(self.group).snapshot_index();
         if !self.persisting
@@ -135,7 +138,11 @@ impl Replica {
         {
             self.persisting = true;
             self.outputs.push(Output::Persist { group: self.group, through: applied });
+            if mutant!(LogReleasedEarly) {
+                return self.persisted(applied, log);
+            }
         }
+        Ok(())
     }
 
     /// The backend is durable up to `through`: the log may drop what lies before.
@@ -146,7 +153,10 @@ impl Replica {
 
     /// The state as it is now, for a member that lacks the log before it.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let (index, epoch) = self.state.applied();
+        let (mut index, epoch) = self.state.applied();
+        if mutant!(SnapshotNamedTooLate) {
+            index = self.commit.0;
+        }
         Snapshot::new(Index(index), quorate_consensus::id::Epoch(epoch), self.backend.view())
     }
 

@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use quorate_consensus::id::{Index, MemberId, WriteId};
 
+use crate::mutants::mutant;
+
 #[derive(Debug)]
 struct Written {
     id: WriteId,
@@ -72,7 +74,7 @@ impl Durability {
         after: Option<WriteId>,
     ) -> Option<(MemberId, Bytes)> {
         match after {
-            Some(after) if after > self.persisted => {
+            Some(after) if after > self.persisted && !mutant!(MessagesBeforeSync) => {
                 self.held.push_back(Held { after, to, payload });
                 None
             }

@@ -21,6 +21,7 @@ use crate::error::{BootError, Fatal};
 use crate::event::{Event, GroupId};
 use crate::leases::Leases;
 use crate::log::SharedLog;
+use crate::mutants::mutant;
 use crate::output::Output;
 use crate::pending::Pending;
 use crate::replica::Replica;
@@ -176,7 +177,7 @@ impl Host {
             // An accepted value may not be the chosen one.
             Layout::Slots => false,
         };
-        if index <= replica.commit || held {
+        if (index <= replica.commit || held) && !mutant!(OldSnapshotInstalled) {
             return Ok(());
         }
         replica.install(now, (index, epoch), chunks, &mut self.log)
@@ -255,7 +256,10 @@ fn boot(
     if applied < first || applied > last {
         return Err(BootError::Mismatch { applied, first, last });
     }
-    let membership = Membership::decode(state.membership()).map_err(|_| BootError::Membership)?;
+    let mut membership = Membership::decode(state.membership()).map_err(|_| BootError::Membership)?;
+    if mutant!(RemovedMembersReturn) {
+        membership = config.initial.clone();
+    }
     let mark = SnapshotMark { index: Index(applied), epoch: Epoch(epoch), membership };
     let mut hard_state = view.hard_state();
     // What was applied was decided.
@@ -289,7 +293,7 @@ fn boot(
         changes: Vec::new(),
         last_proposal: 0,
         // A read of an earlier start may still be answered: its name must not come again.
-        last_read: config.consensus.seed,
+        last_read: if mutant!(ReadIdsStartOver) { 0 } else { config.consensus.seed },
         commit,
         leader: None,
         leading: None,

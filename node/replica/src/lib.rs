@@ -16,6 +16,7 @@ pub mod event;
 pub mod host;
 mod leases;
 mod log;
+pub mod mutants;
 pub mod output;
 mod payload;
 mod pending;

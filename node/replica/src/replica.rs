@@ -19,6 +19,7 @@ use crate::event::{Event, GroupId, Request, RequestId};
 use crate::host::Retention;
 use crate::leases::Leases;
 use crate::log::SharedLog;
+use crate::mutants::mutant;
 use crate::output::{Answer, Failure, Output};
 use crate::payload::{self, Origin};
 use crate::pending::{Pending, Waiting};
@@ -296,6 +297,9 @@ impl Replica {
             if let Some((_, requests)) = self.reads.remove(&id) {
                 self.read_batch.extend(requests);
             }
+            if mutant!(ReadIdReused) && self.reads.is_empty() {
+                self.last_read = id.0.wrapping_sub(1);
+            }
         }
         let pending = &self.pending;
         self.read_batch.retain(|&id| pending.contains(id));
@@ -391,7 +395,7 @@ impl Replica {
     fn refused_elsewhere(&mut self, request: RequestId, failure: Failure) {
         let failure = match self.pending.remove(request) {
             None => return,
-            Some(Waiting::Applied) => Failure::Lost,
+            Some(Waiting::Applied) if !mutant!(RefusedThoughTaken) => Failure::Lost,
             Some(_) => failure,
         };
         self.reply(request, Err(failure));
@@ -493,7 +497,7 @@ impl Replica {
     fn read_ready(&mut self, id: ReadId, index: Index) {
         let Some((_, requests)) = self.reads.remove(&id) else { return };
         for request in requests {
-            if index <= self.state_index() {
+            if index <= self.state_index() || mutant!(ReadIndexNotAwaited) {
                 if self.pending.remove(request).is_some() {
                     let reader = self.state.reader();
                     self.reply(request, Ok(Answer::Readable(reader)));

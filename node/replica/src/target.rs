@@ -4,6 +4,7 @@ use quorate_consensus::id::MemberId;
 use quorate_consensus::membership::{Membership, Role};
 
 use crate::change::MembershipChange;
+use crate::mutants::mutant;
 use crate::output::Failure;
 
 /// The membership after `change`. Changes that are already so give the same membership.
@@ -47,7 +48,11 @@ pub fn target(present: &Membership, change: &MembershipChange) -> Result<Members
             if url_taken(present, urls, Some(*id)) {
                 return Err(Failure::PeerUrlExists);
             }
-            wanted.members.get_mut(id).ok_or(Failure::MemberNotFound)?.peer_urls.clone_from(urls);
+            let member = wanted.members.get_mut(id).ok_or(Failure::MemberNotFound)?;
+            member.peer_urls.clone_from(urls);
+            if mutant!(UpdatePromotesLearner) {
+                member.role = Role::Voter;
+            }
         }
         MembershipChange::Publish { id, name, client_urls, zone } => {
             let member = wanted.members.get_mut(id).ok_or(Failure::MemberNotFound)?;

@@ -6,6 +6,9 @@
 pub mod check;
 pub mod history;
 mod invariants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod random;
+pub mod seed;
 pub mod story;
 pub mod world;

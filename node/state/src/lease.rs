@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_storage::backend::Table;
 
 use crate::error::MachineError;
+use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
 fn row(id: i64) -> Bytes {
@@ -87,6 +88,9 @@ impl LeaseKeeper {
         self.demote();
         for &(id, ttl_s) in leases {
             self.granted(now_ms, id, ttl_s);
+            if mutant!(NewLeaderShortensLeases) {
+                self.expire_at(id, now_ms + 100);
+            }
         }
     }
 
@@ -113,7 +117,7 @@ impl LeaseKeeper {
     /// Renews a lease that has not expired. Its time to live; `None` if it is not there.
     pub fn renew(&mut self, now_ms: u64, id: i64) -> Option<i64> {
         let ttl_s = *self.ttl_s.get(&id)?;
-        if *self.expiry_ms.get(&id)? <= now_ms {
+        if *self.expiry_ms.get(&id)? <= now_ms && !mutant!(KeepAliveOfExpired) {
             return None;
         }
         self.expire_at(id, now_ms + ttl_ms(ttl_s));

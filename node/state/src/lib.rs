@@ -8,6 +8,7 @@ pub mod error;
 pub mod event;
 pub mod lease;
 pub mod machine;
+pub mod mutants;
 mod mvcc;
 pub mod reader;
 pub mod request;

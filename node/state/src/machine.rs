@@ -1,6 +1,7 @@
 //! Applying decided entries.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +13,10 @@ use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseRevoke};
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::Event;
 use crate::lease;
-use crate::mvcc::compaction;
+use crate::mutants::mutant;
 use crate::mvcc::range::Span;
 use crate::mvcc::write::Writer;
+use crate::mvcc::{compaction, layout};
 use crate::reader::Reader;
 use crate::response::{Body, Response};
 use crate::store::{Overlay, Store};
@@ -127,7 +129,10 @@ impl StateMachine {
             Some(value) => Meta::decode(value).map_err(|_| MachineError::Malformed("state"))?,
             None => Meta { revision: 1, membership: initial_membership, ..Meta::default() },
         };
-        let machine = Self { backend, meta };
+        let mut machine = Self { backend, meta };
+        if mutant!(RevisionFromRows) {
+            machine.meta.revision = machine.newest_row()?;
+        }
         let mut overlay = machine.overlay();
         machine.write_meta(&mut overlay);
         machine.backend.commit(overlay.into_batch())?;
@@ -207,6 +212,11 @@ impl StateMachine {
             self.meta.compacting =
                 compaction::compact(&mut overlay, self.meta.compacted, COMPACTION_ROWS_MAX)?;
         }
+        if mutant!(AppliedIndexOutsideBatch) {
+            let mut index_alone = self.overlay();
+            self.write_meta(&mut index_alone);
+            self.backend.commit(index_alone.into_batch())?;
+        }
         self.write_meta(&mut overlay);
         self.backend.commit(overlay.into_batch())?;
         Ok(applied)
@@ -240,6 +250,9 @@ impl StateMachine {
                 let events = revoke_lease(overlay, span, revoke, epoch)?;
                 applied.leases.push(LeaseChange::Revoked(revoke.id));
                 self.meta.revision += i64::from(!events.is_empty());
+                if mutant!(LeaseKeysInManyRevisions) {
+                    self.meta.revision = events.last().map_or(self.meta.revision, |it| it.kv.mod_revision);
+                }
                 applied.events.extend(events);
                 return Ok(Body::LeaseRevoke);
             }
@@ -253,7 +266,7 @@ impl StateMachine {
     fn is_new(&mut self, origin: Option<Origin>) -> bool {
         let Some(Origin { member, request }) = origin else { return true };
         let last = self.meta.requests.entry(member).or_default();
-        let new = request > *last;
+        let new = request > *last || mutant!(RequestAppliedTwice);
         *last = request.max(*last);
         new
     }
@@ -284,6 +297,13 @@ impl StateMachine {
         Body::Alarm(vec![alarm])
     }
 
+    /// A bug's: see [`crate::mutants`].
+    fn newest_row(&self) -> Result<i64, MachineError> {
+        let view = self.backend.view();
+        let row = view.scan_back(Table::Changes, Bound::Unbounded, Bound::Unbounded).next().transpose()?;
+        row.map_or(Ok(1), |(row, value)| Ok(layout::change(&row, &value)?.0))
+    }
+
     fn overlay(&self) -> Overlay {
         Overlay::new(self.backend.view())
     }
@@ -305,7 +325,8 @@ fn revoke_lease(
     revoke: LeaseRevoke,
     epoch: u64,
 ) -> Result<Vec<Event>, ReadError> {
-    let deposed = revoke.expired_in_epoch != 0 && revoke.expired_in_epoch != epoch;
+    let deposed =
+        revoke.expired_in_epoch != 0 && revoke.expired_in_epoch != epoch && !mutant!(DeposedLeaderRevokes);
     if deposed || !lease::exists(overlay, revoke.id)? {
         return Err(ApplyError::LeaseNotFound.into());
     }
@@ -315,11 +336,20 @@ fn revoke_lease(
             found.extend(crate::mvcc::layout::version(key, value)?);
         }
     }
+    if mutant!(LeaseLeavesKey) {
+        found.pop();
+    }
+    let mut events = Vec::new();
     let mut writer = Writer::new(overlay, span);
     for kv in found {
+        if mutant!(LeaseKeysInManyRevisions) {
+            events.extend(writer.finish());
+            let newest = span.newest + events.len() as i64;
+            writer = Writer::new(overlay, Span { newest, ..span });
+        }
         writer.delete(kv);
     }
-    let events = writer.finish();
+    events.extend(writer.finish());
     lease::remove(overlay, revoke.id);
     Ok(events)
 }

@@ -9,6 +9,7 @@ use crate::command::Alarm;
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
+use crate::mutants::mutant;
 use crate::mvcc::range::{self, Span};
 use crate::mvcc::{compaction, layout, versions};
 use crate::request::Range;
@@ -82,15 +83,16 @@ impl Reader {
         if from <= self.span.compacted && self.span.compacted > 0 {
             return Err(ApplyError::Compacted.into());
         }
+        let begin = from + i64::from(mutant!(CatchUpSkipsRevision)) - i64::from(mutant!(CatchUpTooEarly));
         let bounds = (
-            Bound::Included(layout::change_key(from, 0)),
+            Bound::Included(layout::change_key(begin, 0)),
             Bound::Included(layout::change_key(to.min(self.span.newest), u32::MAX)),
         );
         let mut events = Vec::new();
         for pair in Store::scan(&self.view, Table::Changes, bounds.0, bounds.1) {
             let (row, value) = pair?;
             let (revision, kind, key) = layout::change(&row, &value)?;
-            let prev_kv = versions::at(&self.view, &key, revision - 1)?;
+            let prev_kv = versions::at(&self.view, &key, revision - i64::from(!mutant!(CatchUpWrongPrevKv)))?;
             let kv = match kind {
                 EventKind::Put => {
                     versions::at(&self.view, &key, revision)?.ok_or(MachineError::Malformed("change"))?

@@ -4,5 +4,6 @@
 
 pub mod backend;
 pub mod disk;
+pub mod mutants;
 pub mod snapshot;
 pub mod wal;

@@ -6,6 +6,7 @@ use super::Membership;
 use crate::entry::{Entry, Kind, SnapshotMark};
 use crate::id::Index;
 use crate::log::LogRead;
+use crate::mutants::mutant;
 
 /// Entries read at once while a log is gone through.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -61,6 +62,7 @@ impl Stack {
 
     /// The membership in force, and the entry it stands in.
     pub(crate) fn present(&self) -> &(Index, Membership) {
-        self.0.back().expect("the base membership is always there")
+        let newest = if mutant!(ConfigurationAtApply) { self.0.front() } else { self.0.back() };
+        newest.expect("the base membership is always there")
     }
 }

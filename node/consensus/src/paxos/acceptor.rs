@@ -1,10 +1,13 @@
 //! The acceptor's rules: promises, accepted values, and the chosen prefix as a leader tells it.
 
+use bytes::Bytes;
+
 use super::{Body, PartState, Paxos};
 use crate::effect::Effect;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId};
 use crate::log::LogRead;
+use crate::mutants::mutant;
 
 /// Slots behind the chosen prefix that an acceptor takes; what lies further is the mistake of a peer, and would cost memory.
 const SLOTS_AHEAD_MAX: u64 = 1 << 20;
@@ -16,7 +19,7 @@ impl Paxos {
     /// Phase 1b: promises a higher ballot, or the same one to its owner again, and tells what was accepted from `slot` on.
     pub(super) fn prepare_asked(&mut self, from: MemberId, ballot: Epoch, slot: Index, log: &dyn LogRead) {
         let taken = ballot == self.promised && self.owner.is_some_and(|owner| owner != from);
-        if ballot < self.promised || taken {
+        if ballot < self.promised || taken && !mutant!(BallotPromisedTwice) {
             return self.send(from, Body::Refused);
         }
         if slot <= self.view(log).snapshot_index() {
@@ -102,6 +105,10 @@ impl Paxos {
         let missing =
             |entry: &Entry| entry.index > self.commit && view.epoch(entry.index) != Ok(self.promised);
         let range = entries.iter().position(missing).zip(entries.iter().rposition(missing));
+        let hole = view.last_index().next()..first;
+        if mutant!(HoleApplied) && !hole.is_empty() {
+            (hole.start.0..hole.end.0).for_each(|slot| self.fill_hole(Index(slot)));
+        }
         if let Some((first, last)) = range {
             for entry in entries.into_iter().take(last + 1).skip(first) {
                 self.write_value(Entry { epoch: self.promised, ..entry });
@@ -113,6 +120,20 @@ impl Paxos {
         self.send(from, Body::Accepted { prefix, first, last });
     }
 
+    /// A bug's: see [`crate::mutants`].
+    fn fill_hole(&mut self, index: Index) {
+        self.write_value(Entry { index, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() });
+    }
+
+    /// A bug's: see [`crate::mutants`].
+    pub(super) fn held_prefix(&self, log: &dyn LogRead) -> Index {
+        let mut prefix = self.prefix;
+        while self.view(log).epoch(prefix.next()).is_ok() {
+            prefix = prefix.next();
+        }
+        prefix
+    }
+
     /// Accepts a value in its slot.
     pub(super) fn write_value(&mut self, entry: Entry) {
         self.note_membership(&entry);
@@ -122,7 +143,8 @@ impl Paxos {
     pub(super) fn advance_prefix(&mut self, log: &dyn LogRead) {
         let mut prefix = self.prefix.max(self.commit);
         let view = self.view(log);
-        while view.epoch(prefix.next()) == Ok(self.promised) {
+        let counts = |epoch: Epoch| epoch == self.promised || mutant!(QuorumOfMixedBallots);
+        while view.epoch(prefix.next()).is_ok_and(counts) {
             prefix = prefix.next();
         }
         self.prefix = prefix;

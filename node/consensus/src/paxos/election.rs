@@ -8,6 +8,7 @@ use super::{Backlog, Body, Leading, PartState, Paxos, Progress, Rounds};
 use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId, Time, WriteId};
 use crate::log::LogRead;
+use crate::mutants::mutant;
 use crate::quorum::Outcome;
 
 /// Phase 1 of a ballot.
@@ -89,8 +90,9 @@ impl Paxos {
     /// Phase 1a in the promised ballot, from the first slot that is not known to be chosen.
     pub(super) fn prepare(&mut self, own_promise: Option<WriteId>, log: &dyn LogRead) {
         self.leader = None;
+        let from = if mutant!(PrepareFromLogEnd) { self.view(log).last_index() } else { self.commit };
         self.part = PartState::Preparing(Box::new(Preparing {
-            from: self.commit.next(),
+            from: from.next(),
             open: BTreeMap::new(),
             best: BTreeMap::new(),
             own_promise,
@@ -158,10 +160,17 @@ impl Paxos {
         let own = self.config.id;
         let PartState::Preparing(preparing) = &mut self.part else { return };
         let promised = |id| {
-            if id == own { preparing.own_promise.is_none() } else { preparing.open.get(&id) == Some(&None) }
+            if id == own {
+                preparing.own_promise.is_none() || mutant!(OwnPromiseBeforeSync)
+            } else {
+                preparing.open.get(&id) == Some(&None)
+            }
         };
         if self.quorum.reached(promised) {
-            let best = std::mem::take(&mut preparing.best);
+            let mut best = std::mem::take(&mut preparing.best);
+            if mutant!(PromisedValuesForgotten) {
+                best.clear();
+            }
             self.lead(best, log);
         }
     }
@@ -184,7 +193,10 @@ impl Paxos {
         let mut slot = self.commit.next();
         while slot <= last && !stopped {
             let own = self.accepted_at(slot, log);
-            let highest = own.into_iter().chain(best.remove(&slot)).max_by_key(|entry| entry.epoch);
+            let mut highest = own.iter().cloned().chain(best.remove(&slot)).max_by_key(|entry| entry.epoch);
+            if mutant!(OwnValueFirst) {
+                highest = own.or(highest);
+            }
             let hole =
                 || Entry { index: slot, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() };
             let value = Entry { epoch: self.promised, ..highest.unwrap_or_else(hole) };

@@ -7,6 +7,7 @@ use crate::flow::{Flow, Progress};
 use crate::id::{Index, MemberId, Time};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
+use crate::mutants::mutant;
 
 /// A hand-over under way: no proposals are taken until it is over.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Paxos {
             let Proposal { id, payload } = proposal;
             if let Some(refusal) = refusal {
                 self.outbox.push(Effect::Refuse { id, refusal });
-            } else if self.is_stopping() {
+            } else if self.is_stopping() && !mutant!(StopBypassed) {
                 self.held_bytes += payload.len();
                 self.held.push(Proposal { id, payload });
             } else {

@@ -54,6 +54,7 @@ use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::{Input, Proposal};
 use crate::log::{Layout, LogRead};
 use crate::membership::Membership;
+use crate::mutants::mutant;
 use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
 use crate::quorum::Quorum;
@@ -228,6 +229,8 @@ impl Paxos {
     /// Sends in the name of a ballot that is not promised here.
     fn send_in(&mut self, ballot: Epoch, to: MemberId, body: Body) {
         let durable = match body {
+            Body::Promise { .. } if mutant!(PromiseBeforeSync) => false,
+            Body::Accepted { .. } if mutant!(AcceptedBeforeSync) => false,
             Body::Promise { .. } | Body::Refused | Body::Accepted { .. } | Body::BeatReply { .. } => true,
             Body::Canvass
             | Body::CanvassReply { .. }
@@ -276,6 +279,9 @@ impl Paxos {
         self.prefix = self.prefix.max(mark.index);
         self.accepted_memberships.retain(|at, _| *at > mark.index);
         self.stop.installed(&mark);
+        if mutant!(SnapshotWithoutBallots) {
+            (self.promised, self.owner) = (Epoch(0), None);
+        }
         self.membership = mark.membership.settled();
         self.quorum = self.membership.quorum();
         match (&self.part, self.leader) {
@@ -305,6 +311,7 @@ impl Paxos {
             Body::ReadReply { id, index } => return self.outbox.push(rounds::answer(*id, *index)),
             Body::Behind => return self.told_behind(from),
             Body::Accept { .. } | Body::Beat { .. } if ballot >= self.promised => self.follow(from, ballot),
+            Body::Accept { .. } if mutant!(AcceptLowerBallot) => {}
             Body::Accept { .. } | Body::Beat { .. } => return self.send(from, Body::Refused),
             // Somebody promised a higher ballot: this member's own, if it has one, is over.
             Body::Refused | Body::Promise { .. } | Body::Accepted { .. } | Body::BeatReply { .. }
@@ -318,7 +325,7 @@ impl Paxos {
             | Body::BeatReply { .. }
             | Body::TakeOver => {}
         }
-        if ballot == self.promised {
+        if ballot == self.promised || mutant!(AcceptLowerBallot) && matches!(body, Body::Accept { .. }) {
             self.in_ballot(from, body, log);
         }
     }
@@ -334,6 +341,9 @@ impl Paxos {
             Body::Beat { commit, round } => {
                 self.advance_prefix(log);
                 self.commit_to(commit.min(self.prefix));
+                if mutant!(CommitWithoutOwnPrefix) {
+                    self.commit_to(commit.min(self.held_prefix(log)));
+                }
                 let prefix = self.prefix;
                 self.send(from, Body::BeatReply { prefix, round });
             }
@@ -503,7 +513,7 @@ impl Paxos {
 
     /// Starts a round if reads wait, none is under way, and the chosen prefix is known to be the newest.
     fn start_round(&mut self) {
-        if !self.is_established() {
+        if !self.is_established() && !mutant!(PaxosReadBeforeBarrier) {
             return;
         }
         let commit = self.commit;
@@ -521,7 +531,7 @@ impl Paxos {
         let confirmed = self.quorum.reached(|id| {
             id == own || leading.progress.get(&id).is_some_and(|progress| progress.round >= round)
         });
-        if !confirmed {
+        if !confirmed && !mutant!(PaxosReadWithoutRound) {
             return;
         }
         if let Some((index, reads)) = leading.reads.confirmed() {

@@ -7,6 +7,7 @@ use crate::entry::{Entry, Kind};
 use crate::input::ProposalId;
 use crate::log::LogRead;
 use crate::membership::Membership;
+use crate::mutants::mutant;
 
 impl Raft {
     pub(super) fn propose_membership(&mut self, id: ProposalId, target: Membership, log: &dyn LogRead) {
@@ -14,7 +15,8 @@ impl Raft {
             self.outbox.push(Effect::Refuse { id, refusal });
             return;
         }
-        let next = self.present().1.towards(target);
+        let one_step = mutant!(ChangeWithoutJoint, ChangeBeforeOwnCommit);
+        let next = if one_step { target } else { self.present().1.towards(target) };
         let index = self.append_membership(&next, log);
         self.outbox.push(Effect::Accepted { id, index, epoch: self.term });
         self.replicate(log);
@@ -26,7 +28,8 @@ impl Raft {
             return Some(Refusal::Transferring);
         }
         let (at, present) = self.present();
-        if !self.is_established() || present.is_joint() || *at > self.commit {
+        let established = self.is_established() || mutant!(ChangeBeforeOwnCommit);
+        if !established || present.is_joint() || *at > self.commit {
             return Some(Refusal::ChangeInProgress);
         }
         let Config { promotion_lag_max, election_timeout_ms, .. } = self.config;

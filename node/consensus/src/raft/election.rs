@@ -8,6 +8,7 @@ use crate::entry::{Entry, Kind};
 use crate::flow::Backlog;
 use crate::id::{Epoch, Index, MemberId, WriteId};
 use crate::log::LogRead;
+use crate::mutants::mutant;
 use crate::quorum::Outcome;
 
 /// A candidate's count. A pre-candidate has not raised its term yet.
@@ -113,12 +114,12 @@ impl Raft {
         log: &dyn LogRead,
     ) {
         let view = self.view(log);
-        let up_to_date = theirs >= (view.last_epoch(), view.last_index());
+        let up_to_date = theirs >= (view.last_epoch(), view.last_index()) || mutant!(VoteForAnyLog);
         let granted = up_to_date
             && if pre {
                 term > self.term && !self.leader_is_alive()
             } else {
-                self.vote.is_none_or(|vote| vote == from) && self.leader.is_none()
+                (self.vote.is_none_or(|vote| vote == from) || mutant!(VoteTwice)) && self.leader.is_none()
             };
         if granted && !pre {
             self.vote = Some(from);

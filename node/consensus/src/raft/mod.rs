@@ -36,6 +36,7 @@ use crate::id::{Epoch, Index, MemberId, Time};
 use crate::input::Input;
 use crate::log::{Layout, LogRead};
 use crate::membership::{Membership, Stack};
+use crate::mutants::mutant;
 use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
 use crate::random::Random;
@@ -161,7 +162,9 @@ impl Raft {
     /// Sends in the name of a term that may not be reached yet.
     fn send_in(&mut self, term: Epoch, to: MemberId, body: Body) {
         let durable = match body {
+            Body::VoteReply { .. } if mutant!(VoteBeforeSync) => false,
             Body::Vote { pre, .. } | Body::VoteReply { pre, .. } => !pre,
+            Body::Appended { .. } if mutant!(AppendedBeforeSync) => false,
             Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. } => true,
             Body::Append { .. }
             | Body::Heartbeat { .. }

@@ -2,6 +2,7 @@
 
 use super::{Body, PartState, Raft};
 use crate::id::{Index, MemberId, ReadId};
+use crate::mutants::mutant;
 use crate::rounds;
 
 impl Raft {
@@ -24,7 +25,7 @@ impl Raft {
     /// Starts a round if reads wait, none is under way, and the commit index is known to be the newest: an entry of this
     /// term is committed (thesis 6.4, step 1).
     pub(super) fn start_round(&mut self) {
-        if !self.is_established() {
+        if !self.is_established() && !mutant!(RaftReadBeforeOwnCommit) {
             return;
         }
         let commit = self.commit;
@@ -57,7 +58,7 @@ impl Raft {
         let confirmed = quorum.reached(|id| {
             id == own || leading.progress.get(&id).is_some_and(|progress| progress.round >= round)
         });
-        if !confirmed {
+        if !confirmed && !mutant!(RaftReadWithoutRound) {
             return;
         }
         if let Some((index, reads)) = leading.reads.confirmed() {

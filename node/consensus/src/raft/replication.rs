@@ -7,6 +7,7 @@ use crate::flow::Flow;
 use crate::id::{Epoch, Index, MemberId};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
+use crate::mutants::mutant;
 
 impl Raft {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>, log: &dyn LogRead) {
@@ -121,13 +122,18 @@ impl Raft {
             return self.send(from, Body::Appended { matched });
         }
         let view = self.view(log);
-        if view.epoch(previous) != Ok(previous_term) {
+        let matches = view.epoch(previous) == Ok(previous_term)
+            || mutant!(NoLogMatching) && previous <= view.last_index();
+        if !matches {
             let hint = hint(&view, previous.min(view.last_index()), previous_term);
             let hint_term = view.epoch(hint).unwrap_or_default();
             return self.send(from, Body::Rejected { previous, hint, hint_term });
         }
         let matched = Index(previous.0 + entries.len() as u64);
-        let conflict = entries.iter().position(|entry| view.epoch(entry.index) != Ok(entry.epoch));
+        let mut conflict = entries.iter().position(|entry| view.epoch(entry.index) != Ok(entry.epoch));
+        if mutant!(CutWithoutConflict) {
+            conflict = entries.iter().position(|entry| entry.index > self.commit);
+        }
         for entry in entries.into_iter().skip(conflict.unwrap_or(usize::MAX)) {
             assert!(entry.index > self.commit, "a leader replaces committed entry {}", entry.index);
             self.write_entry(entry);
@@ -196,7 +202,8 @@ impl Raft {
             .1
             .quorum()
             .reached_value(|id| leading.progress.get(&id).map_or(Index(0), |progress| progress.matched));
-        if reached <= self.commit || self.view(log).epoch(reached) != Ok(self.term) {
+        let own = self.view(log).epoch(reached) == Ok(self.term) || mutant!(CommitOlderTermByCounting);
+        if reached <= self.commit || !own {
             return;
         }
         let was_established = self.is_established();
@@ -257,6 +264,7 @@ impl Raft {
             .iter()
             .filter(|(id, _)| **id != self.config.id)
             .map(|(&id, progress)| (id, self.commit.min(progress.matched)))
+            .map(|(id, known)| (id, if mutant!(CommitBeyondMatched) { self.commit } else { known }))
             .collect();
         for (id, commit) in beats {
             self.send(id, Body::Heartbeat { commit, round });

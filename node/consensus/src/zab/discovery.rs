@@ -7,6 +7,7 @@ use super::{
 };
 use crate::id::{Epoch, Index, MemberId};
 use crate::log::LogRead;
+use crate::mutants::mutant;
 
 /// A leader that is not established within so many election timeouts gives up (ZooKeeper's `initLimit`, 10 ticks).
 const ESTABLISH_TIMEOUTS: u64 = 10;
@@ -124,7 +125,8 @@ impl Zab {
         following.history = None;
         following.give_up_at = give_up_at;
         self.leader = Some(from);
-        let (current, counts) = (self.current_epoch, self.accepted_from == Some(from));
+        let counts = self.accepted_from == Some(from) || mutant!(EpochAcknowledgedTwice);
+        let current = self.current_epoch;
         self.send(from, Body::AckEpoch { current, last, counts });
     }
 
@@ -149,7 +151,8 @@ impl Zab {
         if leading.stage != Stage::Discovery {
             return self.synchronise(from, log);
         }
-        if votes && (!counts || (current, last) > own) {
+        let better = (current, last) > own && !mutant!(LeaderWithWorseHistory);
+        if votes && (!counts || better) {
             return self.look(false, log);
         }
         leading.accepted.insert(from);
@@ -169,6 +172,9 @@ impl Zab {
         }
         leading.stage = Stage::Synchronisation;
         leading.initial = initial;
+        if mutant!(InitialHistoryCommittedEarly) {
+            self.commit_to(initial);
+        }
         self.make_own_current(log);
         self.synchronise_all(log);
     }

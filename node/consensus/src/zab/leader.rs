@@ -7,6 +7,7 @@ use crate::flow::Flow;
 use crate::id::{Index, MemberId};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
+use crate::mutants::mutant;
 
 impl Zab {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>, log: &dyn LogRead) {
@@ -125,6 +126,9 @@ impl Zab {
     pub(super) fn acknowledged(&mut self, from: MemberId, matched: Index, current: bool, log: &dyn LogRead) {
         let (now, last) = (self.now, self.view(log).last_index());
         let Some(follower) = self.follower(from) else { return };
+        if mutant!(Zookeeper4685) && matches!(follower.stage, FollowerStage::Syncing(_)) {
+            return self.look(false, log);
+        }
         let counts = match follower.stage {
             FollowerStage::Informed | FollowerStage::Accepted(_) => false,
             FollowerStage::Syncing(_) => true,
@@ -153,7 +157,9 @@ impl Zab {
         }
         let matched = |id| match leading.followers.get(&id) {
             _ if id == own => durable,
-            Some(follower) if follower.stage == FollowerStage::Synced => follower.progress.matched,
+            Some(follower) if follower.stage == FollowerStage::Synced || mutant!(CommitFromUnsynced) => {
+                follower.progress.matched
+            }
             Some(_) | None => Index(0),
         };
         let reached = self.present().1.quorum().reached_value(matched);

@@ -55,6 +55,7 @@ use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::Input;
 use crate::log::{Layout, LogRead};
 use crate::membership::{Membership, Stack};
+use crate::mutants::mutant;
 use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
 use crate::random::Random;
@@ -225,6 +226,9 @@ impl Zab {
 
     fn send(&mut self, to: MemberId, body: Body) {
         let durable = match body {
+            Body::AckEpoch { .. } if mutant!(AckEpochBeforeSync) => false,
+            Body::AckNewLeader { .. } if mutant!(Zookeeper3911, Zookeeper4646) => false,
+            Body::Ack { .. } if mutant!(Zookeeper4785) && !self.is_current() => false,
             Body::FollowerInfo
             | Body::AckEpoch { .. }
             | Body::History { .. }
@@ -553,7 +557,8 @@ impl Zab {
         let round = leading.reads.newest();
         let confirmed =
             |follower: &Follower| follower.stage == FollowerStage::Synced && follower.progress.round >= round;
-        if !quorum.reached(|id| id == own || leading.followers.get(&id).is_some_and(confirmed)) {
+        let reached = quorum.reached(|id| id == own || leading.followers.get(&id).is_some_and(confirmed));
+        if !reached && !mutant!(ZabReadWithoutRound) {
             return;
         }
         if let Some((index, reads)) = leading.reads.confirmed() {

@@ -6,6 +6,7 @@ use crate::entry::Entry;
 use crate::flow::Flow;
 use crate::id::{Index, MemberId};
 use crate::log::LogRead;
+use crate::mutants::mutant;
 
 impl Zab {
     pub(super) fn synchronise_all(&mut self, log: &dyn LogRead) {
@@ -77,7 +78,7 @@ impl Zab {
     /// A follower drops what its leader's history does not have; the leader asks until they meet in an entry. Once the epoch is
     /// current the log is a part of the leader's and its acknowledgements count: a TRUNC that comes then is a late one.
     pub(super) fn truncate(&mut self, from: MemberId, to: Zxid, log: &dyn LogRead) {
-        if self.is_current() {
+        if self.is_current() && !mutant!(LateTruncObeyed) {
             let last = self.last(log);
             return self.send(from, Body::History { last });
         }
@@ -109,7 +110,8 @@ impl Zab {
             (true, entries.iter().filter(|entry| entry.index <= last).count())
         } else {
             let same = |entry: &&Entry| view.epoch(entry.index) == Ok(entry.epoch);
-            let follows = view.epoch(previous.index) == Ok(previous.epoch);
+            let follows = view.epoch(previous.index) == Ok(previous.epoch)
+                || mutant!(Zookeeper4925) && previous.index <= last;
             (follows, entries.iter().take_while(same).count())
         };
         let matched = Index(previous.index.0 + entries.len() as u64);
@@ -141,7 +143,10 @@ impl Zab {
         following.new_leader = Some(last);
         following.history = None;
         let held = self.view(log).epoch(last.index) == Ok(last.epoch);
-        if held && self.is_current() {
+        if mutant!(Zookeeper3023) {
+            self.current_epoch = self.accepted_epoch;
+            self.acknowledge_new_leader(leader, log);
+        } else if held && self.is_current() {
             self.acknowledge_new_leader(leader, log);
         } else if held {
             self.try_make_current(log);
@@ -164,8 +169,12 @@ impl Zab {
         }
         let PartState::Following(following) = &mut self.part else { return };
         let history = *following.history.get_or_insert(this_write);
-        if self.outbox.is_persisted(history) {
-            let leader = following.leader;
+        let leader = following.leader;
+        if mutant!(Zookeeper4646) && !self.outbox.is_persisted(history) {
+            let matched = self.view(log).last_index();
+            return self.send(leader, Body::AckNewLeader { matched });
+        }
+        if self.outbox.is_persisted(history) || mutant!(Zookeeper3911, Zookeeper4643) {
             self.current_epoch = self.accepted_epoch;
             self.acknowledge_new_leader(leader, log);
         }

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "mutants")]
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
+#[cfg(feature = "mutants")]
+use quorate_sim::mutants;
+use quorate_sim::seed::{FAULTY_MS, voters};
 use quorate_sim::story::Story;
 use quorate_sim::world::{Report, World};
 
@@ -38,14 +43,27 @@ enum Verb {
         /// Print every message, too.
         #[arg(long)]
         messages: bool,
+        /// With this bug planted.
+        #[cfg(feature = "mutants")]
+        #[arg(long)]
+        mutant: Option<String>,
     },
-}
-
-/// Simulated time under faults, per seed.
-const FAULTY_MS: u64 = 20_000;
-
-fn voters(seed: u64) -> u64 {
-    [3, 3, 5, 1][(seed % 4) as usize]
+    /// Plants known bugs, one at a time, and looks for each until a check fails; prints a table.
+    #[cfg(feature = "mutants")]
+    Mutants {
+        /// Only bugs with this in their names; may be given again.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Core-minutes for one bug, at most.
+        #[arg(long, default_value_t = 5.0)]
+        budget_minutes: f64,
+        /// Threads.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+        /// Worlds of each protocol that are run without a bug first.
+        #[arg(long, default_value_t = 100)]
+        sound_seeds: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,15 +72,29 @@ fn main() -> anyhow::Result<()> {
             let protocols = protocol.map_or_else(|| ProtocolKind::ALL.to_vec(), |one| vec![one]);
             run(Duration::from_secs(60 * minutes), from, &protocols)
         }
-        Verb::Replay { protocol, seed, messages } => {
-            let story = if messages { Story::Messages } else { Story::Short };
-            let report = World::new(protocol, seed, voters(seed), story)
-                .run(FAULTY_MS)
-                .map_err(|error| anyhow::anyhow!(error))?;
-            println!("{report:#?}");
+        #[cfg(feature = "mutants")]
+        Verb::Mutants { only, budget_minutes, jobs, sound_seeds } => {
+            let budget = Duration::from_secs_f64(60.0 * budget_minutes);
+            let all = mutants::run::run(&mutants::run::Options { only, budget, jobs, sound_seeds });
+            anyhow::ensure!(all, "a planted bug was not caught, or a check failed without one");
             Ok(())
         }
+        #[cfg(feature = "mutants")]
+        Verb::Replay { mutant: Some(name), protocol, seed, messages } => {
+            let bug = mutants::Bug::named(&name).with_context(|| format!("there is no bug {name:?}"))?;
+            bug.plant();
+            replay(protocol, seed, messages)
+        }
+        Verb::Replay { protocol, seed, messages, .. } => replay(protocol, seed, messages),
     }
+}
+
+fn replay(protocol: ProtocolKind, seed: u64, messages: bool) -> anyhow::Result<()> {
+    let story = if messages { Story::Messages } else { Story::Short };
+    let world = World::new(protocol, seed, voters(seed), story);
+    let report = world.run(FAULTY_MS).map_err(|error| anyhow::anyhow!(error))?;
+    println!("{report:#?}");
+    Ok(())
 }
 
 fn run(time: Duration, from: u64, protocols: &[ProtocolKind]) -> anyhow::Result<()> {

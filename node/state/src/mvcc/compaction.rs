@@ -9,12 +9,15 @@ use quorate_storage::backend::Table;
 use super::layout;
 use super::versions::{Version, versions};
 use crate::error::MachineError;
+use crate::event::EventKind;
+use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
 /// Removes up to `rows_max` rows of `Changes` up to the compacted revision, and the versions that they made superfluous.
 /// Whether rows are left.
 pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> Result<bool, MachineError> {
-    let to = Bound::Included(layout::change_key(compacted, u32::MAX));
+    let last = compacted + i64::from(mutant!(CompactionDropsDelete));
+    let to = Bound::Included(layout::change_key(last, u32::MAX));
     let mut rows = Vec::new();
     for pair in store.scan(Table::Changes, Bound::Unbounded, to).take(rows_max + 1) {
         rows.push(pair?);
@@ -22,7 +25,10 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> R
     let left = rows.len() > rows_max;
     rows.truncate(rows_max);
     for (row, value) in rows {
-        let (_, _, key) = layout::change(&row, &value)?;
+        let (revision, kind, key) = layout::change(&row, &value)?;
+        if revision > compacted && kind != EventKind::Delete {
+            continue;
+        }
         for revision in superfluous(store, &key, compacted)? {
             store.delete(Table::History, layout::history_key(&key, revision));
         }
@@ -35,9 +41,11 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> R
 fn superfluous(store: &Overlay, key: &Bytes, compacted: i64) -> Result<Vec<i64>, MachineError> {
     let range = (Bound::Included(key.clone()), Bound::Included(key.clone()));
     let found = versions(store, range)?.remove(key).unwrap_or_default();
-    let old: Vec<Version> = found.into_iter().filter(|(revision, _)| *revision <= compacted).collect();
+    let last = compacted + i64::from(mutant!(CompactionOffByOne));
+    let old: Vec<Version> = found.into_iter().filter(|(revision, _)| *revision <= last).collect();
     // The newest of the old ones is what a read at `compacted` sees, unless it is a deletion.
-    let seen = usize::from(old.first().is_some_and(|(_, kv)| kv.is_some()));
+    let seen =
+        usize::from(old.first().is_some_and(|(_, kv)| kv.is_some()) && !mutant!(CompactionDropsLiveVersion));
     Ok(old.into_iter().skip(seen).map(|(revision, _)| revision).collect())
 }
 

@@ -10,6 +10,7 @@ use super::versions::bounds;
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
+use crate::mutants::mutant;
 use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Relation, Target, Txn};
 use crate::response::{Body, Response, TxnResponse};
 use crate::store::{Overlay, Store};
@@ -107,7 +108,11 @@ impl<'a> Writer<'a> {
         self.store.delete(Table::Newest, before.key.clone());
         self.store.put(Table::History, layout::history_key(&before.key, revision), Bytes::new());
         let kv = KeyValue { key: before.key.clone(), mod_revision: revision, ..KeyValue::default() };
-        self.record(Event { kind: EventKind::Delete, kv, prev_kv: Some(before) });
+        self.record(Event {
+            kind: EventKind::Delete,
+            kv,
+            prev_kv: Some(before).filter(|_| !mutant!(DeleteWithoutPrevKv)),
+        });
     }
 
     /// The version that is newest no more moves to `History` and leaves its lease.
@@ -118,13 +123,18 @@ impl<'a> Writer<'a> {
             let key = layout::history_key(&before.key, before.mod_revision);
             self.store.put(Table::History, key, layout::version_value(before));
         }
-        lease::detach(self.store, before.lease, &before.key);
+        if !mutant!(LeaseNotDetached) {
+            lease::detach(self.store, before.lease, &before.key);
+        }
     }
 
     fn record(&mut self, event: Event) {
         let sub = u32::try_from(self.events.len()).expect("a command has fewer operations");
         let value = layout::change_value(event.kind, &event.kv.key);
         self.store.put(Table::Changes, layout::change_key(self.revision(), sub), value);
+        if mutant!(TxnEventTwice) && !self.events.is_empty() {
+            self.events.push(event.clone());
+        }
         self.events.push(event);
     }
 
@@ -139,7 +149,8 @@ impl<'a> Writer<'a> {
 
     fn decide(&self, txn: &Txn, path: &mut Vec<bool>) -> Result<(), ReadError> {
         let mut holds = true;
-        for compare in &txn.compares {
+        let judged = if mutant!(FirstCompareOnly) { 1 } else { usize::MAX };
+        for compare in txn.compares.iter().take(judged) {
             holds = holds && self.holds(compare)?;
         }
         path.push(holds);
@@ -155,6 +166,7 @@ impl<'a> Writer<'a> {
         let holds = path.next().copied().unwrap_or_default();
         for operation in branch(txn, holds) {
             match &operation.kind {
+                Some(OperationKind::Range(_)) if mutant!(TxnFailsInTheMiddle) => {}
                 Some(OperationKind::Put(put)) => self.check_put(put)?,
                 Some(OperationKind::Range(range)) if range.revision > self.span.newest => {
                     return Err(ApplyError::FutureRevision.into());
@@ -173,7 +185,10 @@ impl<'a> Writer<'a> {
     }
 
     fn execute(&mut self, txn: &Txn, path: &mut std::vec::IntoIter<bool>) -> Result<TxnResponse, ReadError> {
-        let succeeded = path.next().unwrap_or_default();
+        let mut succeeded = path.next().unwrap_or_default();
+        if mutant!(CompareAfterWrites) {
+            succeeded = txn.compares.iter().all(|compare| self.holds(compare).unwrap_or_default());
+        }
         let mut responses = Vec::new();
         for operation in branch(txn, succeeded) {
             let body = match &operation.kind {

@@ -9,6 +9,7 @@ use super::record::{CUT, Header};
 use super::slots::{Slots, Values};
 use super::{DIRECTORY, HardState, Layout, ReadError, WalError};
 use crate::disk::Disk;
+use crate::mutants::mutant;
 
 /// Where a record lies.
 #[derive(Clone, Debug)]
@@ -148,7 +149,10 @@ impl Group {
     }
 
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
-        let HardState { epoch, vote, established, commit: _ } = self.hard_state;
+        let HardState { epoch, mut vote, established, commit: _ } = self.hard_state;
+        if mutant!(VoteNotStored) {
+            vote = hard_state.vote;
+        }
         // The commit index is a hint: it is stored when something else is.
         self.dirty |=
             (epoch, vote, established) != (hard_state.epoch, hard_state.vote, hard_state.established);
@@ -190,7 +194,7 @@ impl Group {
 
     /// The first sequence that must stay on disk; `None` if no record must.
     pub(super) fn first_needed(&self) -> Option<u64> {
-        if self.dirty {
+        if self.dirty && !mutant!(SegmentRemovedEarly) {
             // What is released is not yet stored as released: keep all until it is.
             return Some(0);
         }

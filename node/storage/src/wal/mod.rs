@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskError, File};
+use crate::mutants::mutant;
 use group::{Group, Place};
 use record::Header;
 use segment::Segment;
@@ -193,7 +194,10 @@ impl SyncJob {
     /// The disk's. Never run again after one: the member ends.
     pub fn run(self) -> Result<u64, DiskError> {
         for file in &self.files {
-            file.sync()?;
+            match file.sync() {
+                Err(_) if mutant!(SyncErrorIgnored) => {}
+                synced => synced?,
+            }
         }
         Ok(self.number)
     }
@@ -328,6 +332,9 @@ impl Wal {
         let segment = self.segments.iter().rev().find(|segment| segment.first_sequence <= place.sequence);
         let body = segment.and_then(|segment| segment.body(place.offset, place.size_bytes).ok());
         match body {
+            Some(body) if mutant!(BodyChecksumIgnored) => {
+                Ok(Record { index, epoch, kind, body: body.into() })
+            }
             Some(body) if !place.faulty && crc32c::crc32c(&body) == place.checksum => {
                 Ok(Record { index, epoch, kind, body: body.into() })
             }
@@ -357,7 +364,9 @@ impl Wal {
         if let Some(keep) = keep.filter(|keep| *keep < entry.last_index()) {
             entry.cut(keep);
             let cut = Record { index: keep + 1, epoch: 0, kind: record::CUT, body: Bytes::new() };
-            self.buffer.push((group, cut));
+            if !mutant!(CutNotLogged) {
+                self.buffer.push((group, cut));
+            }
         }
         for record in records {
             self.remember(group, &record);
@@ -430,7 +439,9 @@ impl Wal {
         self.write_buffer(&mut files)?;
         for group in self.groups.values_mut().filter(|group| group.dirty) {
             group.store()?;
-            files.push(group.slots.file().duplicate()?);
+            if !mutant!(StateFileNotSynced) {
+                files.push(group.slots.file().duplicate()?);
+            }
         }
         self.poisoned = false;
         self.jobs += 1;

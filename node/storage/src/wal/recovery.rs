@@ -14,6 +14,7 @@ use super::segment::{HeaderSlot, Segment};
 use super::slots::Slots;
 use super::{Config, DIRECTORY, Identity, Layout, Wal, WalError, identity_path};
 use crate::disk::Disk;
+use crate::mutants::mutant;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Wal, WalError> {
     let (identity, config) = read_identity(&*disk, config)?;
@@ -104,7 +105,7 @@ fn take(
     previous_checksum: &mut Option<u32>,
 ) -> Result<bool, WalError> {
     let sequence = wal.next_sequence;
-    let must_be = sequence <= synced;
+    let must_be = sequence <= synced && !mutant!(DamageIsTornTail);
     let chained = slot
         .filter(|(_, header)| previous_checksum.is_none_or(|checksum| checksum == header.previous_checksum));
     let Some((bytes, header)) = chained else {
@@ -114,6 +115,11 @@ fn take(
     let body = wal.segments[at].body(header.offset, header.size_bytes)?;
     let body_sound =
         body.len() == header.size_bytes as usize && crc32c::crc32c(&body) == header.body_checksum;
+    let body_sound = body_sound || mutant!(BodyChecksumIgnored);
+    if !body_sound && mutant!(TornTailIsDamage) {
+        let path = wal.segments[at].path.display().to_string();
+        return Err(WalError::Damaged { path, sequence });
+    }
     if !body_sound && !must_be {
         return Ok(false);
     }
@@ -131,7 +137,7 @@ fn take(
 
 /// Removes segments behind the log's end; they held at most a part of the last batch.
 fn end(wal: &mut Wal, last: usize, synced: u64) -> Result<(), WalError> {
-    if wal.next_sequence <= synced {
+    if wal.next_sequence <= synced && !mutant!(DamageIsTornTail) {
         let path = wal.segments.back().map(|segment| segment.path.display().to_string()).unwrap_or_default();
         return Err(WalError::Damaged { path, sequence: wal.next_sequence });
     }
@@ -145,7 +151,7 @@ fn end(wal: &mut Wal, last: usize, synced: u64) -> Result<(), WalError> {
     // acknowledged since.
     if let Some(segment) = wal.segments.back() {
         let behind = segment.read_headers()?.into_iter().skip(segment.headers as usize);
-        if behind.flatten().next().is_some() {
+        if behind.flatten().next().is_some() && !mutant!(DiscardedHeadersAlive) {
             segment.erase_behind()?;
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::WalError;
 use super::record::{narrow, wide};
 use crate::disk::{Disk, File};
+use crate::mutants::mutant;
 
 const SLOT_BYTES: usize = 4096;
 const VALUES: usize = 9;
@@ -49,6 +50,9 @@ impl Slots {
         self.generation += 1;
         let bytes = encode(self.generation, values);
         let pair = self.generation % 2 * 2;
+        if mutant!(HardStateInOneCopy) {
+            return Ok(self.file.write_at(&bytes, 0)?);
+        }
         for copy in 0..2 {
             self.file.write_at(&bytes, (pair + copy) * SLOT_BYTES as u64)?;
         }

@@ -1,0 +1,100 @@
+//! Looking for a planted bug: seed after seed until a check fails or the budget is used up.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+use quorate_consensus::kind::ProtocolKind;
+
+use super::Bug;
+use crate::seed;
+use crate::story::Story;
+use crate::world::World;
+
+/// How a bug was caught.
+#[derive(Clone, Debug)]
+pub struct Catch {
+    /// In a world of this protocol ...
+    pub protocol: ProtocolKind,
+    /// ... and this seed, which passes without the bug ...
+    pub seed: u64,
+    /// ... this check failed.
+    pub by: String,
+}
+
+/// What became of one bug.
+#[derive(Clone, Debug)]
+pub struct Hunt {
+    /// The bug.
+    pub bug: Bug,
+    /// How it was caught, if it was.
+    pub catch: Option<Catch>,
+    /// Seeds that were run with it.
+    pub seeds: u64,
+    /// Processor time that they took.
+    pub core: Duration,
+}
+
+thread_local! {
+    /// The last panic of this thread in our own code, as a sentence.
+    static ASSERTION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Panics are findings from now on: they are kept instead of printed. One that does not come from this workspace's sources is
+/// no assertion of ours.
+pub fn keep_panics() {
+    panic::set_hook(Box::new(|info| {
+        let own = info.location().filter(|at| at.file().starts_with("node/"));
+        let said = info.payload_as_str().unwrap_or("a panic").replace('\n', " ");
+        let sentence = own.map(|at| format!("assertion in {}:{}: {said}", at.file(), at.line()));
+        ASSERTION.with_borrow_mut(|kept| *kept = sentence);
+    }));
+}
+
+/// Runs one seed. What is wrong in its world, if anything.
+#[must_use]
+pub fn finding(protocol: ProtocolKind, seed: u64) -> Option<String> {
+    let world = || World::new(protocol, seed, seed::voters(seed), Story::Silent).run(seed::FAULTY_MS);
+    match panic::catch_unwind(AssertUnwindSafe(world)) {
+        Ok(Ok(_)) => None,
+        Ok(Err(what)) => Some(what),
+        Err(_) => ASSERTION.take(),
+    }
+}
+
+/// Looks for a bug in the worlds of its protocols, in turn, from seed 1 on. A seed that fails without the bug, too, has not
+/// caught it.
+#[must_use]
+pub fn hunt(bug: Bug, budget: Duration) -> Hunt {
+    let begin = core_time();
+    let spent = || core_time().saturating_sub(begin);
+    let protocols = bug.protocols();
+    let mut seeds = 0;
+    for seed in 1.. {
+        for &protocol in protocols {
+            bug.plant();
+            let found = finding(protocol, seed);
+            super::clear();
+            seeds += 1;
+            if let Some(by) = found
+                && finding(protocol, seed).is_none()
+            {
+                return Hunt { bug, catch: Some(Catch { protocol, seed, by }), seeds, core: spent() };
+            }
+        }
+        if spent() >= budget {
+            break;
+        }
+    }
+    Hunt { bug, catch: None, seeds, core: spent() }
+}
+
+/// Processor time of this thread; time on the wall where the system does not tell.
+fn core_time() -> Duration {
+    thread_local! {
+        static BEGIN: Instant = Instant::now();
+    }
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let running_ns = told.and_then(|line| line.split(' ').next()?.parse().ok());
+    running_ns.map_or_else(|| BEGIN.with(Instant::elapsed), Duration::from_nanos)
+}

@@ -1,0 +1,103 @@
+//! Known bugs: planted one at a time, and looked for. See `MUTANTS.md`.
+
+pub mod hunt;
+pub mod run;
+mod table;
+
+use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::mutants::Mutant as OfConsensus;
+use quorate_replica::mutants::Mutant as OfReplica;
+use quorate_state::mutants::Mutant as OfState;
+use quorate_storage::mutants::Mutant as OfStorage;
+
+/// A bug of one of the crates that the simulator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Of a protocol.
+    Consensus(OfConsensus),
+    /// Of the log.
+    Storage(OfStorage),
+    /// Of the state machine.
+    State(OfState),
+    /// Of what ties them together.
+    Replica(OfReplica),
+}
+
+impl Bug {
+    /// Every bug that can be planted.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let consensus = OfConsensus::ALL.iter().copied().map(Self::Consensus);
+        let storage = OfStorage::ALL.iter().copied().map(Self::Storage);
+        let state = OfState::ALL.iter().copied().map(Self::State);
+        let replica = OfReplica::ALL.iter().copied().map(Self::Replica);
+        consensus.chain(storage).chain(state).chain(replica).collect()
+    }
+
+    /// The bug of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|bug| bug.name() == name)
+    }
+
+    /// Plants this bug, and no other, in the worlds that run on this thread.
+    pub fn plant(self) {
+        clear();
+        match self {
+            Self::Consensus(bug) => OfConsensus::plant(Some(bug)),
+            Self::Storage(bug) => OfStorage::plant(Some(bug)),
+            Self::State(bug) => OfState::plant(Some(bug)),
+            Self::Replica(bug) => OfReplica::plant(Some(bug)),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Consensus(bug) => format!("{bug:?}"),
+            Self::Storage(bug) => format!("{bug:?}"),
+            Self::State(bug) => format!("{bug:?}"),
+            Self::Replica(bug) => format!("{bug:?}"),
+        }
+    }
+
+    /// The bug, its source, and what is broken by it.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Consensus(bug) => bug.about(),
+            Self::Storage(bug) => bug.about(),
+            Self::State(bug) => bug.about(),
+            Self::Replica(bug) => bug.about(),
+        }
+    }
+
+    /// The crate that it is planted in.
+    #[must_use]
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Consensus(_) => "consensus",
+            Self::Storage(_) => "storage",
+            Self::State(_) => "state",
+            Self::Replica(_) => "replica",
+        }
+    }
+
+    /// The protocols in whose worlds it is looked for.
+    #[must_use]
+    pub fn protocols(self) -> &'static [ProtocolKind] {
+        match self {
+            Self::Consensus(bug) => bug.protocols(),
+            Self::Storage(_) | Self::State(_) | Self::Replica(_) => &ProtocolKind::ALL,
+        }
+    }
+}
+
+/// No bug is planted on this thread any more.
+pub fn clear() {
+    OfConsensus::plant(None);
+    OfStorage::plant(None);
+    OfState::plant(None);
+    OfReplica::plant(None);
+}

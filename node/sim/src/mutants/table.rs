@@ -1,0 +1,53 @@
+//! The result as a table in Markdown.
+
+use std::time::Duration;
+
+use super::hunt::Hunt;
+
+/// What a check said, at most: whole states may stand in it.
+const SAID_CHARS_MAX: usize = 110;
+
+/// The first line of the table, and the second.
+pub const HEAD: &str = "| bug | planted in | what it is | caught by | protocol, seed | seeds | core-seconds |\n\
+                        |---|---|---|---|---|---|---|";
+
+/// A bug's line.
+#[must_use]
+pub fn line(hunt: &Hunt) -> String {
+    let (by, place) = match &hunt.catch {
+        Some(catch) => (said(&catch.by), format!("{}, {}", catch.protocol, catch.seed)),
+        None => ("**not caught**".into(), "-".into()),
+    };
+    let Hunt { bug, seeds, core, .. } = hunt;
+    let about = bug.about().trim();
+    format!(
+        "| {} | {} | {about} | {by} | {place} | {seeds} | {:.2} |",
+        bug.name(),
+        bug.place(),
+        core.as_secs_f64()
+    )
+}
+
+/// A check's words, short and on one line.
+#[must_use]
+pub fn said(by: &str) -> String {
+    let plain: String = by.chars().map(|it| if matches!(it, '|' | '\n' | '`') { ' ' } else { it }).collect();
+    let short: String = plain.chars().take(SAID_CHARS_MAX).collect();
+    if short.len() < plain.len() { format!("{} ...", short.trim_end()) } else { short }
+}
+
+/// The last lines: how many were caught, and in what time.
+#[must_use]
+pub fn summary(hunts: &[Hunt]) -> String {
+    let mut caught: Vec<Duration> =
+        hunts.iter().filter(|hunt| hunt.catch.is_some()).map(|hunt| hunt.core).collect();
+    caught.sort_unstable();
+    let minutes = |core: Option<&Duration>| core.map_or(0.0, |core| core.as_secs_f64() / 60.0);
+    format!(
+        "core-minutes to catch one: median {:.4}, at most {:.4}\ncaught {} of {}",
+        minutes(caught.get(caught.len() / 2)),
+        minutes(caught.last()),
+        caught.len(),
+        hunts.len()
+    )
+}
