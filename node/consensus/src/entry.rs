@@ -60,7 +60,7 @@ pub struct HardState {
     pub vote: Option<MemberId>,
     /// Zab: current epoch. Others: 0.
     pub established: Epoch,
-    /// A committed prefix known to this member; a hint that spares work at restart, never needed for safety.
+    /// A committed prefix known to this member and durable here; a hint that spares work at restart, never needed for safety.
     pub commit: Index,
 }
 

@@ -16,6 +16,11 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
+    /// Rounds behind `newest`: for a leader of an epoch that it has led before, to which late answers may still come.
+    pub(crate) fn after(newest: u64) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
     /// The newest round; beats carry it.
     pub(crate) fn newest(&self) -> u64 {
         self.newest

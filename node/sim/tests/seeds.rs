@@ -35,7 +35,7 @@ fn zab_holds_what_it_promises_in_three_hundred_worlds() {
 }
 
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
-const REGRESSIONS: [(ProtocolKind, u64, &str); 5] = [
+const REGRESSIONS: [(ProtocolKind, u64, &str); 6] = [
     (
         ProtocolKind::Zab,
         6161,
@@ -56,6 +56,11 @@ const REGRESSIONS: [(ProtocolKind, u64, &str); 5] = [
         ProtocolKind::Zab,
         101_789,
         "a follower that differed at the very end of the leader's snapshot was told to cut there for ever",
+    ),
+    (
+        ProtocolKind::MultiPaxos,
+        207_790,
+        "a leader counted late answers to reads of its time with the old voters for those of the new",
     ),
 ];
 

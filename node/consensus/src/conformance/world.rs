@@ -172,8 +172,6 @@ impl World {
         for write in writes.iter().take(kept_hard) {
             node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
         }
-        // The commit index is a hint that may not name what was lost.
-        node.durable_hard.commit = Index(0);
     }
 
     pub(super) fn step(&mut self, id: MemberId, input: Input) {
@@ -191,6 +189,13 @@ impl World {
             match effect {
                 Effect::Write(write) => {
                     node.log.apply(&write);
+                    // A crash may keep the hard state and lose the entries: its hint then speaks of what was there before.
+                    let hint = write.hard_state.unwrap_or_default().commit;
+                    let durable = node.durable_log.epoch(hint) == node.log.epoch(hint);
+                    assert!(
+                        durable || node.log.layout == Layout::Slots,
+                        "{hint} is told as committed unsynced"
+                    );
                     node.unsynced.push((self.now, write));
                 }
                 Effect::Send { to, payload, after } => match after {

@@ -6,7 +6,7 @@ use super::{Body, PartState, Paxos};
 use crate::effect::Effect;
 use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId};
-use crate::log::LogRead;
+use crate::log::{LogRead, Missing};
 use crate::mutants::mutant;
 
 /// Slots behind the chosen prefix that an acceptor takes; what lies further is the mistake of a peer, and would cost memory.
@@ -42,11 +42,15 @@ impl Paxos {
         self.send(from, Body::Promise { from: slot, entries, next, last });
     }
 
-    /// Accepted values from `slot` on, as many as a message holds, and the first slot that they do not tell of.
+    /// Accepted values from `slot` on, as many as a message holds, and the first slot that they do not tell of. A damaged slot is
+    /// never told of: what was accepted there is not known, so this acceptor does not count for it.
     fn accepted_from(&self, slot: Index, log: &dyn LogRead) -> (Vec<Entry>, Index) {
         let view = self.view(log);
         let (mut entries, mut bytes, mut next) = (Vec::new(), 0, slot);
         while next <= view.last_index() && next.0 - slot.0 < PROMISED_SLOTS_MAX {
+            if view.entries(next, 1) == Err(Missing::Faulty) {
+                break;
+            }
             if let Some(entry) = self.accepted_at(next, log) {
                 bytes += entry.payload.len();
                 if !entries.is_empty() && bytes > self.config.append_bytes_max {

@@ -231,7 +231,7 @@ impl Paxos {
             beat_at: now,
             check_quorum_at: now.after_ms(self.config.election_timeout_ms),
             transfer: None,
-            reads: Rounds::default(),
+            reads: Rounds::after(self.newest_round),
             backlog: Backlog::default(),
         }));
     }

@@ -109,6 +109,9 @@ pub struct Paxos {
     /// Elections that need not wait because the leader's connection was reset.
     hurry: Hurry,
     part: PartState,
+    /// The newest round of reads that this member began since its start. A ballot is led twice when its voters change, and answers
+    /// to the first time's rounds must not confirm the second's.
+    newest_round: u64,
     election_at: Time,
     /// The membership that was chosen last.
     membership: Membership,
@@ -152,6 +155,7 @@ impl Paxos {
             leader_heard_at: None,
             hurry: Hurry::default(),
             part: PartState::Acceptor,
+            newest_round: 0,
             election_at: now,
             quorum: mark.membership.settled().quorum(),
             membership: mark.membership.settled(),
@@ -519,6 +523,7 @@ impl Paxos {
         let commit = self.commit;
         let PartState::Leader(leading) = &mut self.part else { return };
         if leading.reads.start(commit) {
+            self.newest_round = leading.reads.newest();
             self.beat(true);
             self.confirm_reads();
         }
