@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::disk::Mean;
 use crate::id::{Index, Time};
 
 /// How entries travel to it.
@@ -32,6 +33,10 @@ pub(crate) struct Progress {
     pub(crate) moved_at: Time,
     /// The newest round of reads that it confirmed.
     pub(crate) round: u64,
+    /// From an entry's leaving to its acknowledgement: the network's way and the receiver's disk.
+    pub(crate) delay: Mean,
+    /// The entry that is timed now.
+    timed: Option<(Index, Time)>,
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
 }
@@ -45,6 +50,8 @@ impl Progress {
             active_at: now,
             moved_at: now,
             round: 0,
+            delay: Mean::default(),
+            timed: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -61,6 +68,9 @@ impl Progress {
 
     /// Entries up to `last` left.
     pub(crate) fn sent(&mut self, last: Index, bytes: usize, now: Time) {
+        if last >= self.next {
+            self.timed.get_or_insert((last, now));
+        }
         match &mut self.flow {
             Flow::Probe { sent } => *sent = true,
             Flow::Pipeline => {
@@ -79,6 +89,9 @@ impl Progress {
     pub(crate) fn acknowledged(&mut self, matched: Index, now: Time) -> bool {
         while let Some((_, bytes)) = self.inflight.pop_front_if(|(last, _)| *last <= matched) {
             self.inflight_bytes -= bytes;
+        }
+        if let Some((_, at)) = self.timed.take_if(|(index, _)| *index <= matched) {
+            self.delay.add(now.since_ms(at));
         }
         let news = matched > self.matched;
         if news {
@@ -99,6 +112,7 @@ impl Progress {
         self.flow = Flow::Probe { sent: false };
         self.next = next.max(self.matched.next());
         self.moved_at = now;
+        self.timed = None;
         self.inflight.clear();
         self.inflight_bytes = 0;
     }
@@ -117,6 +131,7 @@ impl Progress {
     /// Waits for a snapshot.
     pub(crate) fn snapshot(&mut self) {
         self.flow = Flow::Snapshot;
+        self.timed = None;
         self.inflight.clear();
         self.inflight_bytes = 0;
     }

@@ -19,9 +19,11 @@
 pub mod config;
 #[cfg(test)]
 mod conformance;
+mod disk;
 pub mod effect;
 pub mod entry;
 mod flow;
+mod handover;
 mod hurry;
 pub mod id;
 pub mod input;

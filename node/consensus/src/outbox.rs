@@ -88,6 +88,11 @@ impl Outbox {
         self.effects.push(effect);
     }
 
+    /// The last write that was asked for.
+    pub(crate) fn last_write(&self) -> WriteId {
+        self.last_write
+    }
+
     /// The write that this step's changes will be a part of.
     pub(crate) fn this_write(&self) -> WriteId {
         WriteId(self.last_write.0 + 1)

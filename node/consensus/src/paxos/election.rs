@@ -30,7 +30,7 @@ impl Paxos {
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
         self.hurry.stood();
         self.become_acceptor(self.promised, None, None);
-        if self.removed || !self.is_voter() {
+        if self.removed || !self.is_voter() || !self.disk.may_stand(self.now, &self.config) {
             return;
         }
         self.part = PartState::Canvassing(BTreeMap::from([(self.config.id, true)]));
@@ -74,7 +74,8 @@ impl Paxos {
 
     /// The leader wants this member to succeed it.
     pub(super) fn told_to_take_over(&mut self, from: MemberId, log: &dyn LogRead) {
-        if self.leader == Some(from) && self.is_voter() && !self.removed {
+        let fit = self.disk.is_fit(self.now, &self.config);
+        if self.leader == Some(from) && self.is_voter() && !self.removed && fit {
             self.prepare_next(log);
         }
     }

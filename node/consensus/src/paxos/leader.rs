@@ -1,22 +1,13 @@
-//! The leader: proposals, counting acceptances slot by slot, beats, and handing over.
+//! The leader: proposals, counting acceptances slot by slot, and beats.
 
 use super::{Body, PartState, Paxos};
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, Kind};
 use crate::flow::{Flow, Progress};
-use crate::id::{Index, MemberId, Time};
+use crate::id::{Index, MemberId};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
 use crate::mutants::mutant;
-
-/// A hand-over under way: no proposals are taken until it is over.
-#[derive(Debug)]
-pub(super) struct Transfer {
-    to: MemberId,
-    told: bool,
-    /// One election timeout after it began the leader goes on leading.
-    pub(super) give_up_at: Time,
-}
 
 impl Paxos {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>, log: &dyn LogRead) {
@@ -189,8 +180,10 @@ impl Paxos {
     /// The periodic part: beats, lost messages, lost quorum.
     pub(super) fn tick_leader(&mut self, log: &dyn LogRead) {
         let PartState::Leader(leading) = &mut self.part else { return };
-        if leading.transfer.as_ref().is_some_and(|transfer| self.now >= transfer.give_up_at) {
-            leading.transfer = None;
+        if let Some(transfer) = leading.transfer.take_if(|transfer| self.now >= transfer.give_up_at)
+            && transfer.must
+        {
+            return self.become_acceptor(self.promised, None, None);
         }
         if self.now >= leading.check_quorum_at {
             leading.check_quorum_at = self.now.after_ms(self.config.election_timeout_ms);
@@ -203,6 +196,7 @@ impl Paxos {
             leading.beat_at = self.now.after_ms(self.config.heartbeat_interval_ms);
             self.beat(false);
             self.replicate(log);
+            self.hand_over_if_due(log);
         }
     }
 
@@ -270,41 +264,6 @@ impl Paxos {
         {
             let next = progress.matched.next();
             progress.probe(next, now);
-        }
-    }
-
-    pub(super) fn transfer(&mut self, to: Option<MemberId>, log: &dyn LogRead) {
-        let own = self.config.id;
-        let PartState::Leader(leading) = &self.part else { return };
-        let voters = self.membership.voters();
-        let candidates = leading.progress.iter().filter(|(id, _)| **id != own && voters.contains(id));
-        let best = candidates.max_by_key(|(id, progress)| {
-            let priority = self.membership.member(**id).map_or(0, |member| member.leader_priority);
-            (Some(**id) == to, progress.active_at, priority, progress.matched)
-        });
-        let Some((&chosen, _)) = best else { return };
-        if to.is_some_and(|to| to != chosen) || self.is_stopping() {
-            return;
-        }
-        let give_up_at = self.now.after_ms(self.config.election_timeout_ms);
-        if let PartState::Leader(leading) = &mut self.part {
-            leading.transfer = Some(Transfer { to: chosen, told: false, give_up_at });
-        }
-        self.continue_transfer(chosen, log);
-    }
-
-    /// The successor may prepare as soon as it has everything; before, it would have to be told by others.
-    fn continue_transfer(&mut self, from: MemberId, log: &dyn LogRead) {
-        let last = self.view(log).last_index();
-        let PartState::Leader(leading) = &mut self.part else { return };
-        let caught_up = leading.progress.get(&from).is_some_and(|progress| progress.matched == last);
-        if let Some(transfer) = &mut leading.transfer
-            && transfer.to == from
-            && !transfer.told
-            && caught_up
-        {
-            transfer.told = true;
-            self.send(from, Body::TakeOver);
         }
     }
 }

@@ -42,13 +42,16 @@ mod message;
 mod reconfiguration;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, HardState, Kind, SnapshotMark};
 use crate::flow::{Backlog, Progress};
+use crate::handover::Handover;
 use crate::hurry::Hurry;
 use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::{Input, Proposal};
@@ -65,8 +68,8 @@ use crate::view::View;
 pub use message::{Body, Malformed, Message};
 
 use election::Preparing;
-use leader::Transfer;
 use reconfiguration::Stop;
+use transfer::Transfer;
 
 /// What a leader keeps.
 #[derive(Debug)]
@@ -108,6 +111,8 @@ pub struct Paxos {
     leader_heard_at: Option<Time>,
     /// Elections that need not wait because the leader's connection was reset.
     hurry: Hurry,
+    disk: Disk,
+    handover: Handover,
     part: PartState,
     /// The newest round of reads that this member began since its start. A ballot is led twice when its voters change, and answers
     /// to the first time's rounds must not confirm the second's.
@@ -154,6 +159,8 @@ impl Paxos {
             leader: None,
             leader_heard_at: None,
             hurry: Hurry::default(),
+            disk: Disk::default(),
+            handover: Handover::default(),
             part: PartState::Acceptor,
             newest_round: 0,
             election_at: now,
@@ -273,6 +280,7 @@ impl Paxos {
 
     fn persisted(&mut self, id: WriteId, log: &dyn LogRead) {
         self.outbox.persisted(id);
+        self.disk.persisted(id, self.now, &self.config);
         self.stop.persisted(id);
         self.own_promise_persisted(log);
         self.own_values_persisted(log);
@@ -461,6 +469,7 @@ impl Protocol for Paxos {
             commit: self.commit,
         };
         self.outbox.flush(hard_state, (self.promised, self.leader, self.is_established()), effects);
+        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now);
     }
 
     fn deadline(&self) -> Time {

@@ -30,12 +30,15 @@ impl Raft {
             return;
         }
         self.leader = None;
-        self.campaign(true, false, log);
+        if self.disk.may_stand(self.now, &self.config) {
+            self.campaign(true, false, log);
+        }
     }
 
     /// The leader wants this member to succeed it: no pre-vote, no protection of the leader.
     pub(super) fn told_to_stand(&mut self, from: MemberId, log: &dyn LogRead) {
-        if self.leader == Some(from) && self.is_voter() && !self.removed {
+        let fit = self.disk.is_fit(self.now, &self.config);
+        if self.leader == Some(from) && self.is_voter() && !self.removed && fit {
             self.reset_election_timer();
             self.leader = None;
             self.campaign(false, true, log);
@@ -152,7 +155,7 @@ impl Raft {
         let first =
             Entry { index: last.next(), epoch: self.term, kind: Kind::NoOp, payload: bytes::Bytes::new() };
         self.lead_entry(first);
-        self.tick_leader();
+        self.tick_leader(log);
         self.replicate(log);
     }
 

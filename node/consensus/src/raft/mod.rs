@@ -28,9 +28,11 @@ mod transfer;
 use std::collections::BTreeMap;
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::flow::{Backlog, Progress};
+use crate::handover::Handover;
 use crate::hurry::Hurry;
 use crate::id::{Epoch, Index, MemberId, Time};
 use crate::input::Input;
@@ -84,6 +86,8 @@ pub struct Raft {
     leader_heard_at: Option<Time>,
     /// Elections that need not wait because the leader's connection was reset.
     hurry: Hurry,
+    disk: Disk,
+    handover: Handover,
     memberships: Stack,
     outbox: Outbox,
     removed: bool,
@@ -115,6 +119,8 @@ impl Raft {
             election_at: now,
             leader_heard_at: None,
             hurry: Hurry::default(),
+            disk: Disk::default(),
+            handover: Handover::default(),
             memberships: Stack::load(mark, log),
             outbox: Outbox::new(Layout::Tail, hard_state, log),
             removed: false,
@@ -185,6 +191,7 @@ impl Raft {
 
     fn persisted(&mut self, id: crate::id::WriteId, log: &dyn LogRead) {
         self.outbox.persisted(id);
+        self.disk.persisted(id, self.now, &self.config);
         self.own_vote_persisted(log);
         self.own_log_persisted(log);
     }
@@ -339,7 +346,7 @@ impl Raft {
 
     fn tick(&mut self, log: &dyn LogRead) {
         match self.part {
-            PartState::Leader(_) => self.tick_leader(),
+            PartState::Leader(_) => self.tick_leader(log),
             PartState::Follower | PartState::Candidate(_) => {
                 if self.now >= self.election_at {
                     self.stand(log);
@@ -383,6 +390,7 @@ impl Protocol for Raft {
         let hard_state =
             HardState { epoch: self.term, vote: self.vote, established: Epoch(0), commit: self.commit };
         self.outbox.flush(hard_state, (self.term, self.leader, self.is_established()), effects);
+        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now);
     }
 
     fn deadline(&self) -> Time {

@@ -226,10 +226,12 @@ impl Raft {
     }
 
     /// The periodic part: heartbeats, lost messages, lost quorum.
-    pub(super) fn tick_leader(&mut self) {
+    pub(super) fn tick_leader(&mut self, log: &dyn LogRead) {
         let PartState::Leader(leading) = &mut self.part else { return };
-        if leading.transfer.as_ref().is_some_and(|transfer| self.now >= transfer.give_up_at) {
-            leading.transfer = None;
+        if let Some(transfer) = leading.transfer.take_if(|transfer| self.now >= transfer.give_up_at)
+            && transfer.must
+        {
+            return self.become_follower(self.term, None);
         }
         let check = self.now >= leading.check_quorum_at;
         if check {
@@ -242,6 +244,7 @@ impl Raft {
         if self.now >= leading.heartbeat_at {
             leading.heartbeat_at = self.now.after_ms(self.config.heartbeat_interval_ms);
             self.heartbeat();
+            self.hand_over_if_due(log);
         }
     }
 

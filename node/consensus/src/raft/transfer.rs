@@ -1,6 +1,7 @@
 //! Leadership transfer (thesis 3.10).
 
 use super::{Body, PartState, Raft};
+use crate::handover::{Due, Field};
 use crate::id::{MemberId, Time};
 use crate::log::LogRead;
 
@@ -8,31 +9,51 @@ use crate::log::LogRead;
 #[derive(Debug)]
 pub(super) struct Transfer {
     to: MemberId,
+    /// This leader's disk fails it: if the successor does not come, it stops leading all the same.
+    pub(super) must: bool,
     told: bool,
-    /// One election timeout after it began the leader goes on leading.
+    /// Then the leader goes on leading: an election timeout after it began, or half of one if it must go.
     pub(super) give_up_at: Time,
 }
 
 impl Raft {
     pub(super) fn transfer(&mut self, to: Option<MemberId>, log: &dyn LogRead) {
-        let own = self.config.id;
-        let membership = &self.present().1;
-        let PartState::Leader(leading) = &self.part else { return };
-        let candidates =
-            leading.progress.iter().filter(|(id, _)| **id != own && membership.voters().contains(id));
-        let best = candidates.max_by_key(|(id, progress)| {
-            let priority = membership.member(**id).map_or(0, |member| member.leader_priority);
-            (Some(**id) == to, progress.active_at, priority, progress.matched)
-        });
-        let Some((&chosen, _)) = best else { return };
-        if to.is_some_and(|to| to != chosen) {
-            return;
-        }
-        let give_up_at = self.now.after_ms(self.config.election_timeout_ms);
+        self.begin_transfer(to, false, log);
+    }
+
+    fn begin_transfer(&mut self, to: Option<MemberId>, must: bool, log: &dyn LogRead) {
+        let Some(field) = self.field(log) else { return };
+        let Some(to) = field.successor(to, self.now, &self.config) else { return };
+        let patience_ms = self.config.election_timeout_ms / if must { 2 } else { 1 };
+        let give_up_at = self.now.after_ms(patience_ms);
         if let PartState::Leader(leading) = &mut self.part {
-            leading.transfer = Some(Transfer { to: chosen, told: false, give_up_at });
+            leading.transfer = Some(Transfer { to, must, told: false, give_up_at });
         }
-        self.continue_transfer(chosen, log);
+        self.continue_transfer(to, log);
+    }
+
+    fn field(&self, log: &dyn LogRead) -> Option<Field<'_>> {
+        let PartState::Leader(leading) = &self.part else { return None };
+        let progress = leading.progress.iter().map(|(&id, progress)| (id, progress)).collect();
+        let (own, membership) = (self.config.id, &self.present().1);
+        Some(Field { own, membership, last: self.view(log).last_index(), progress })
+    }
+
+    /// Gives leadership away because of this disk, or to a voter of a higher priority.
+    pub(super) fn hand_over_if_due(&mut self, log: &dyn LogRead) {
+        let mut handover = std::mem::take(&mut self.handover);
+        let busy = matches!(&self.part, PartState::Leader(leading) if leading.transfer.is_some());
+        let field = self.field(log).filter(|_| !busy && self.is_established());
+        let due = field.and_then(|field| handover.due(&field, &self.disk, self.now, &self.config));
+        self.handover = handover;
+        match due {
+            Some(Due::Disk) => {
+                self.disk.gave_up(self.now);
+                self.begin_transfer(None, true, log);
+            }
+            Some(Due::Priority(to)) => self.begin_transfer(Some(to), false, log),
+            None => {}
+        }
     }
 
     /// The successor may stand as soon as it has everything.

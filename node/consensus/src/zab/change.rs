@@ -1,21 +1,13 @@
-//! Changes of the membership, and handing leadership over.
+//! Changes of the membership.
 
-use super::{Body, FollowerStage, PartState, Zab};
+use super::{FollowerStage, PartState, Zab};
 use crate::config::Config;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, Kind};
-use crate::id::{Index, MemberId, Time};
+use crate::id::Index;
 use crate::input::ProposalId;
 use crate::log::LogRead;
 use crate::membership::Membership;
-
-/// A hand-over under way: no proposals are taken until it is over.
-#[derive(Debug)]
-pub(super) struct Transfer {
-    to: MemberId,
-    /// One election timeout after it began the leader goes on leading.
-    pub(super) give_up_at: Time,
-}
 
 impl Zab {
     pub(super) fn propose_membership(&mut self, id: ProposalId, target: Membership, log: &dyn LogRead) {
@@ -78,42 +70,6 @@ impl Zab {
             } else {
                 self.look(false, log);
             }
-        }
-    }
-
-    pub(super) fn transfer(&mut self, to: Option<MemberId>, log: &dyn LogRead) {
-        let membership = &self.present().1;
-        let voters = membership.voters();
-        let PartState::Leading(leading) = &self.part else { return };
-        let candidates = leading
-            .followers
-            .iter()
-            .filter(|(id, it)| it.stage == FollowerStage::Synced && voters.contains(id));
-        let best = candidates.max_by_key(|(id, it)| {
-            let priority = membership.member(**id).map_or(0, |member| member.leader_priority);
-            (Some(**id) == to, it.progress.active_at, priority, it.progress.matched)
-        });
-        let Some((&chosen, _)) = best else { return };
-        if to.is_some_and(|to| to != chosen) {
-            return;
-        }
-        let give_up_at = self.now.after_ms(self.config.election_timeout_ms);
-        if let PartState::Leading(leading) = &mut self.part {
-            leading.transfer = Some(Transfer { to: chosen, give_up_at });
-        }
-        self.continue_transfer(chosen, log);
-    }
-
-    /// When the successor has everything, all go into an election in which its vote is the best.
-    pub(super) fn continue_transfer(&mut self, from: MemberId, log: &dyn LogRead) {
-        let last = self.view(log).last_index();
-        let PartState::Leading(leading) = &self.part else { return };
-        let caught_up = leading.followers.get(&from).is_some_and(|it| it.progress.matched == last);
-        if caught_up && leading.transfer.as_ref().is_some_and(|transfer| transfer.to == from) {
-            for id in self.synced_followers() {
-                self.send(id, Body::Abdicate { successor: from });
-            }
-            self.look(false, log);
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::log::LogRead;
 pub(super) struct Looking {
     /// Whom it votes for; `None` before the election of a start.
     vote: Option<Vote>,
+    /// It votes, or voted, for itself.
+    stands: bool,
     /// Votes of this round.
     heard: BTreeMap<MemberId, Vote>,
     ask_again_at: Time,
@@ -22,7 +24,7 @@ pub(super) struct Looking {
 impl Looking {
     /// After a start: the first election begins at `at`.
     pub(super) fn from_start(at: Time) -> Self {
-        Self { vote: None, heard: BTreeMap::new(), ask_again_at: at, settled_at: None }
+        Self { vote: None, stands: false, heard: BTreeMap::new(), ask_again_at: at, settled_at: None }
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -42,6 +44,7 @@ impl Zab {
         let own = self.own_vote(favoured, log);
         self.part = PartState::Looking(Looking {
             vote: own,
+            stands: own.is_some(),
             heard: own.map(|vote| (self.config.id, vote)).into_iter().collect(),
             ask_again_at: self.ask_again_at(),
             settled_at: None,
@@ -56,10 +59,11 @@ impl Zab {
         self.now.after_ms(interval + self.random.draw() % interval.max(1))
     }
 
-    /// What speaks for this member; nothing if it may not lead.
+    /// What speaks for this member; nothing if it may not lead, or its disk is better left alone.
     fn own_vote(&self, favoured: bool, log: &dyn LogRead) -> Option<Vote> {
         let priority = self.present().1.member(self.config.id).map_or(0, |member| member.leader_priority);
-        self.is_voter().then(|| Vote {
+        let may = self.is_voter() && self.disk.may_stand(self.now, &self.config);
+        may.then(|| Vote {
             current: self.current_epoch,
             last: self.last(log),
             priority: if favoured { u32::MAX } else { priority },
@@ -101,6 +105,12 @@ impl Zab {
         if looking.settled_at.is_some_and(|at| self.now >= at) {
             return self.decide(log);
         }
+        let waits = !looking.stands && self.own_vote(false, log).is_some();
+        if waits {
+            // Nobody else came to lead.
+            return self.look(false, log);
+        }
+        let PartState::Looking(looking) = &mut self.part else { return };
         if self.now >= looking.ask_again_at {
             looking.ask_again_at = again_at;
             self.tell_vote();
@@ -142,6 +152,7 @@ impl Zab {
         if told.round > round {
             self.round = told.round;
             looking.heard.clear();
+            looking.stands = own.is_some();
             // What was favoured in this member's own round stays so.
             looking.vote = own.max(looking.vote.filter(|vote| vote.leader == id));
         }

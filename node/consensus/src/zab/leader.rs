@@ -178,8 +178,10 @@ impl Zab {
     /// The periodic part: what was not answered is said again, pings, lost quorum.
     pub(super) fn tick_leader(&mut self, log: &dyn LogRead) {
         let PartState::Leading(leading) = &mut self.part else { return };
-        if leading.transfer.as_ref().is_some_and(|transfer| self.now >= transfer.give_up_at) {
-            leading.transfer = None;
+        if let Some(transfer) = leading.transfer.take_if(|transfer| self.now >= transfer.give_up_at)
+            && transfer.must
+        {
+            return self.look(false, log);
         }
         if leading.stage < Stage::Broadcast && self.now >= leading.establish_by {
             return self.look(false, log);
@@ -195,6 +197,7 @@ impl Zab {
             leading.beat_at = self.now.after_ms(self.config.heartbeat_interval_ms);
             self.say_again(log);
             self.ping(false);
+            self.hand_over_if_due(log);
         }
     }
 

@@ -44,13 +44,16 @@ mod message;
 mod synchronisation;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::effect::Effect;
 use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::flow::{Backlog, Progress};
+use crate::handover::Handover;
 use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::Input;
 use crate::log::{Layout, LogRead};
@@ -64,8 +67,8 @@ use crate::view::View;
 
 pub use message::{Body, Malformed, Message, Notification, State, Vote, Zxid};
 
-use change::Transfer;
 use election::Looking;
+use transfer::Transfer;
 
 /// How far a follower has come with its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +157,8 @@ pub struct Zab {
     leader: Option<MemberId>,
     /// A leader whose connection was reset, and when.
     gone: Option<(MemberId, Time)>,
+    disk: Disk,
+    handover: Handover,
     part: PartState,
     /// The election's round (ZooKeeper's logical clock).
     round: u64,
@@ -186,6 +191,8 @@ impl Zab {
             commit: hard_state.commit.min(log.last_index()).max(log.snapshot_index()),
             leader: None,
             gone: None,
+            disk: Disk::default(),
+            handover: Handover::default(),
             round: 0,
             memberships: Stack::load(mark, log),
             outbox: Outbox::new(Layout::Tail, hard_state, log),
@@ -277,6 +284,7 @@ impl Zab {
 
     fn persisted(&mut self, id: WriteId, log: &dyn LogRead) {
         self.outbox.persisted(id);
+        self.disk.persisted(id, self.now, &self.config);
         match self.part {
             PartState::Looking(_) => {}
             PartState::Following(_) => self.try_make_current(log),
@@ -478,6 +486,12 @@ impl Protocol for Zab {
             commit: self.commit,
         };
         self.outbox.flush(hard_state, (self.accepted_epoch, self.leader, self.is_established()), effects);
+        let led = match &self.part {
+            PartState::Looking(_) => false,
+            PartState::Following(following) => following.stage == Stage::Broadcast,
+            PartState::Leading(leading) => leading.stage == Stage::Broadcast,
+        };
+        self.disk.after_step(self.outbox.last_write(), led, self.now);
     }
 
     fn deadline(&self) -> Time {
