@@ -13,6 +13,8 @@ pub enum Kind {
     Command,
     /// An encoded [`crate::membership::Membership`], in force from the moment it is appended.
     Membership,
+    /// A command whose payload is not here: what a witness holds of it.
+    Header,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::NoOp => 1,
             Self::Command => 2,
             Self::Membership => 3,
+            Self::Header => 4,
         }
     }
 
@@ -33,6 +36,7 @@ impl Kind {
             1 => Some(Self::NoOp),
             2 => Some(Self::Command),
             3 => Some(Self::Membership),
+            4 => Some(Self::Header),
             _ => None,
         }
     }
@@ -49,6 +53,15 @@ pub struct Entry {
     pub kind: Kind,
     /// The payload.
     pub payload: Bytes,
+}
+
+/// Entries as a witness gets them: commands without their payload. It needs memberships, since it votes.
+pub(crate) fn headers(entries: Vec<Entry>) -> Vec<Entry> {
+    let header = |entry: Entry| match entry.kind {
+        Kind::Command => Entry { kind: Kind::Header, payload: Bytes::new(), ..entry },
+        Kind::NoOp | Kind::Membership | Kind::Header => entry,
+    };
+    entries.into_iter().map(header).collect()
 }
 
 /// What a member must remember besides its log, kept twice and checksummed by the storage.

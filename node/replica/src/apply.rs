@@ -1,11 +1,12 @@
 //! From decided entries to answers.
 
 use quorate_consensus::entry::{Entry, Kind};
-use quorate_consensus::id::{Index, Time};
+use quorate_consensus::id::{Index, MemberId, Time};
 use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_state::command::{Command, CommandKind, LeaseRevoke};
 use quorate_state::machine::{self, Payload};
+use quorate_storage::backend::Table;
 
 use crate::error::Fatal;
 use crate::log::SharedLog;
@@ -152,12 +153,15 @@ impl Replica {
     }
 
     /// The state as it is now, for a member that lacks the log before it.
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot_for(&self, to: MemberId) -> Snapshot {
+        // A witness gets what is about the log, and no data.
+        let witness = self.membership().is_witness(to);
+        let tables = if witness { &[Table::Meta][..] } else { &Table::ALL };
         let (mut index, epoch) = self.state.applied();
         if mutant!(SnapshotNamedTooLate) {
             index = self.commit.0;
         }
-        Snapshot::new(Index(index), quorate_consensus::id::Epoch(epoch), self.backend.view())
+        Snapshot::new(Index(index), quorate_consensus::id::Epoch(epoch), tables, self.backend.view())
     }
 
     pub(crate) fn expire_leases(&mut self, now: Time) {
@@ -174,7 +178,7 @@ impl Replica {
 fn origin(entry: &Entry) -> Option<Origin> {
     match entry.kind {
         Kind::Command => payload::split(&entry.payload).map(|(origin, _, _)| origin),
-        Kind::NoOp | Kind::Membership => None,
+        Kind::NoOp | Kind::Membership | Kind::Header => None,
     }
 }
 
@@ -183,6 +187,8 @@ fn machine_entry(entry: &Entry, layout: Layout) -> machine::Entry {
         Kind::NoOp => {
             (entry.payload.first_chunk().map_or(0, |epoch| u64::from_le_bytes(*epoch)), Payload::NoOp)
         }
+        // A witness goes past what it does not hold.
+        Kind::Header => (0, Payload::NoOp),
         Kind::Membership => (0, Payload::Membership(entry.payload.clone())),
         Kind::Command => match payload::split(&entry.payload) {
             Some((origin, proposed, command)) => (proposed.0, Payload::Command(command, origin.of_client())),

@@ -19,7 +19,7 @@ pub enum MembershipChange {
     Promote(MemberId),
     /// A member's peer URLs.
     UpdatePeerUrls(MemberId, Vec<String>),
-    /// A started member tells its name, client URLs and zone.
+    /// A started member tells its name, client URLs, zone and leader priority.
     Publish {
         /// The member.
         id: MemberId,
@@ -29,5 +29,7 @@ pub enum MembershipChange {
         client_urls: Vec<String>,
         /// Its zone; empty if unknown.
         zone: String,
+        /// The higher, the rather it leads.
+        leader_priority: u32,
     },
 }

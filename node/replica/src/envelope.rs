@@ -209,8 +209,8 @@ fn wire_change(request: RequestId, change: MembershipChange) -> WireChange {
         MembershipChange::UpdatePeerUrls(id, urls) => {
             (wire.kind, wire.id, wire.peer_urls) = (4, id.0, urls);
         }
-        MembershipChange::Publish { id, name, client_urls, zone } => {
-            (wire.kind, wire.id) = (5, id.0);
+        MembershipChange::Publish { id, name, client_urls, zone, leader_priority } => {
+            (wire.kind, wire.id, wire.leader_priority) = (5, id.0, leader_priority);
             (wire.name, wire.client_urls, wire.zone) = (name, client_urls, zone);
         }
     }
@@ -235,9 +235,13 @@ fn change(wire: WireChange) -> Result<MembershipChange, Malformed> {
         2 => MembershipChange::Remove(id),
         3 => MembershipChange::Promote(id),
         4 => MembershipChange::UpdatePeerUrls(id, wire.peer_urls),
-        5 => {
-            MembershipChange::Publish { id, name: wire.name, client_urls: wire.client_urls, zone: wire.zone }
-        }
+        5 => MembershipChange::Publish {
+            id,
+            name: wire.name,
+            client_urls: wire.client_urls,
+            zone: wire.zone,
+            leader_priority: wire.leader_priority,
+        },
         _ => return Err(Malformed),
     })
 }
@@ -278,6 +282,7 @@ fn failure_code(failure: Failure) -> (u32, u64) {
         Failure::NotLearner => 15,
         Failure::Unhealthy => 16,
         Failure::Learner => 17,
+        Failure::Witness => 18,
     };
     (code, 0)
 }
@@ -301,6 +306,7 @@ fn failure(code: u32, leader: u64) -> Option<Failure> {
         15 => Failure::NotLearner,
         16 => Failure::Unhealthy,
         17 => Failure::Learner,
+        18 => Failure::Witness,
         _ => return None,
     })
 }

@@ -143,4 +143,7 @@ pub enum Failure {
     /// This member is a learner and may not serve it.
     #[error("not supported on a learner")]
     Learner,
+    /// This member is a witness and has no data.
+    #[error("not supported on a witness")]
+    Witness,
 }

@@ -190,6 +190,14 @@ impl Replica {
             self.reply(id, Err(Failure::Overloaded));
             return Ok(());
         }
+        let needs_data = match &request {
+            Request::Command(_) | Request::Read | Request::KeepAlive(_) | Request::TimeToLive(_) => true,
+            Request::Change(_) | Request::Transfer(_) => false,
+        };
+        if needs_data && self.membership().is_witness(self.id) {
+            self.reply(id, Err(Failure::Witness));
+            return Ok(());
+        }
         let origin = Origin { member: self.id, request: id };
         match request {
             Request::Command(command) => {
@@ -476,7 +484,7 @@ impl Replica {
             Effect::SendSnapshot { to } => self.outputs.push(Output::SendSnapshot {
                 group: self.group,
                 to,
-                snapshot: Box::new(self.snapshot()),
+                snapshot: Box::new(self.snapshot_for(to)),
             }),
             Effect::Leadership { epoch, leader, established } => {
                 return self.leadership(now, epoch, leader, established);

@@ -14,6 +14,7 @@ pub struct Snapshot {
     pub index: Index,
     /// Its epoch.
     pub epoch: Epoch,
+    tables: &'static [Table],
     view: Box<dyn View>,
     next: Option<(usize, Bound<Bytes>)>,
 }
@@ -22,8 +23,8 @@ pub struct Snapshot {
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 impl Snapshot {
-    pub(crate) fn new(index: Index, epoch: Epoch, view: Box<dyn View>) -> Self {
-        Self { index, epoch, view, next: Some((0, Bound::Unbounded)) }
+    pub(crate) fn new(index: Index, epoch: Epoch, tables: &'static [Table], view: Box<dyn View>) -> Self {
+        Self { index, epoch, tables, view, next: Some((0, Bound::Unbounded)) }
     }
 
     /// The next part; `None` behind the last one.
@@ -34,7 +35,7 @@ impl Snapshot {
         let mut batch = Batch::default();
         let mut bytes = 0;
         while let Some((place, from)) = self.next.take() {
-            let Some(&table) = Table::ALL.get(place) else { break };
+            let Some(&table) = self.tables.get(place) else { break };
             self.next = Some((place + 1, Bound::Unbounded));
             for pair in self.view.scan(table, from, Bound::Unbounded) {
                 let (key, value) = pair?;

@@ -54,11 +54,12 @@ pub fn target(present: &Membership, change: &MembershipChange) -> Result<Members
                 member.role = Role::Voter;
             }
         }
-        MembershipChange::Publish { id, name, client_urls, zone } => {
+        MembershipChange::Publish { id, name, client_urls, zone, leader_priority } => {
             let member = wanted.members.get_mut(id).ok_or(Failure::MemberNotFound)?;
             member.name.clone_from(name);
             member.client_urls.clone_from(client_urls);
             member.zone.clone_from(zone);
+            member.leader_priority = *leader_priority;
         }
     }
     Ok(wanted)

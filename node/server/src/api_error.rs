@@ -86,6 +86,7 @@ errors! {
     UNHEALTHY = Unavailable "unhealthy cluster";
     CORRUPT = DataLoss "corrupt cluster";
     NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition "rpc not supported for learner";
+    NOT_SUPPORTED_FOR_WITNESS = FailedPrecondition "quorate: rpc not supported for witness";
     BAD_LEADER_TRANSFEREE = FailedPrecondition "bad leader transferee";
     WRONG_DOWNGRADE_VERSION_FORMAT = InvalidArgument "wrong downgrade target version format";
     INVALID_DOWNGRADE_TARGET_VERSION = InvalidArgument "invalid downgrade target version";
@@ -124,6 +125,7 @@ pub fn failure(failure: Failure) -> ApiError {
         Failure::NotLearner => MEMBER_NOT_LEARNER,
         Failure::Unhealthy => MEMBER_NOT_ENOUGH_STARTED,
         Failure::Learner => NOT_SUPPORTED_FOR_LEARNER,
+        Failure::Witness => NOT_SUPPORTED_FOR_WITNESS,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use quorate_consensus::membership::Role;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
@@ -15,6 +16,7 @@ use tower::Service;
 use crate::health::{self, Check};
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::policy::{OnLearner, policy};
 
 /// etcd's version that this store answers as.
 pub const ETCD_VERSION: &str = "3.7.3";
@@ -61,13 +63,24 @@ impl Service<Request<Incoming>> for Front {
 /// Services that clients know and this version does not have.
 const ABSENT: &[&str] = &["etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election"];
 
+/// What a witness serves: it knows the members, and has no data.
+const WITHOUT_DATA: &[&str] =
+    &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote", "MoveLeader", "Status"];
+
 fn refuse(node: &Node, service: &str, method: &str) -> Option<tonic::Status> {
-    let (_, on_learner) = crate::policy::policy(&format!("/{service}/{method}"))?;
+    let (_, on_learner) = policy(&format!("/{service}/{method}"))?;
     if ABSENT.contains(&service) {
         return Some(crate::api_error::not_there_yet(&format!("{service}/{method}")));
     }
-    let refused = on_learner == crate::policy::OnLearner::Refuses && node.is_learner();
-    refused.then(|| crate::api_error::NOT_SUPPORTED_FOR_LEARNER.into())
+    match node.role()? {
+        Role::Learner if on_learner == OnLearner::Refuses => {
+            Some(crate::api_error::NOT_SUPPORTED_FOR_LEARNER.into())
+        }
+        Role::Witness if !WITHOUT_DATA.contains(&method) => {
+            Some(crate::api_error::NOT_SUPPORTED_FOR_WITNESS.into())
+        }
+        Role::Voter | Role::Learner | Role::Witness => None,
+    }
 }
 
 async fn grpc_call(
@@ -79,7 +92,7 @@ async fn grpc_call(
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (service, method) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     // Only declared RPCs become labels: a client can't make series up.
-    let known = crate::policy::policy(&path).is_some();
+    let known = policy(&path).is_some();
     let (service, method) = if known { (service, method) } else { ("unknown", "unknown") };
     if let Some(status) = refuse(&node, service, method) {
         return Ok(status.into_http());

@@ -207,15 +207,16 @@ impl Node {
         self.shows.leadership.borrow().leader.is_some()
     }
 
+    /// This member's role; `None` before it is known as a member.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.shows.membership.borrow().members.get(&self.id).map(|member| member.role)
+    }
+
     /// Whether this member is a learner.
     #[must_use]
     pub fn is_learner(&self) -> bool {
-        self.shows
-            .membership
-            .borrow()
-            .members
-            .get(&self.id)
-            .is_some_and(|member| member.role == Role::Learner)
+        self.role() == Some(Role::Learner)
     }
 
     /// The part of every reply.

@@ -151,6 +151,7 @@ async fn publish(node: Arc<Node>) {
                 member.name == config.name
                     && member.client_urls == config.advertise_client_urls
                     && member.zone == config.zone
+                    && member.leader_priority == config.leader_priority
             })
         };
         if known && node.has_leader() {
@@ -162,6 +163,7 @@ async fn publish(node: Arc<Node>) {
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.clone(),
             zone: config.zone.clone(),
+            leader_priority: config.leader_priority,
         };
         if !known
             && node.has_leader()

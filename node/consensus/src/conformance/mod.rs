@@ -7,4 +7,5 @@ pub(crate) mod log;
 mod membership;
 mod script;
 mod snapshots;
+mod witnesses;
 pub(crate) mod world;

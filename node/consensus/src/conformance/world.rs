@@ -72,19 +72,23 @@ pub(crate) fn member(id: u64) -> Member {
 
 impl World {
     pub(super) fn new(kind: ProtocolKind, seed: u64, voters: u64, others: u64) -> Self {
-        Self::with(kind, seed, voters, others, 1 << 20)
+        Self::with(kind, seed, [voters, 0, others], 1 << 20)
     }
+
+    /// Voters with data, witnesses, and processes that are no members, in this order.
 
     pub(super) fn with(
         kind: ProtocolKind,
         seed: u64,
-        voters: u64,
-        others: u64,
+        [voters, witnesses, others]: [u64; 3],
         append_bytes_max: usize,
     ) -> Self {
-        let members = (1..=voters).map(|id| (MemberId(id), member(id))).collect();
+        let role = |id| if id <= voters { Role::Voter } else { Role::Witness };
+        let members =
+            (1..=voters + witnesses).map(|id| (MemberId(id), Member { role: role(id), ..member(id) }));
+        let members = members.collect();
         let initial = Membership { members, ..Membership::default() };
-        let nodes = (1..=voters + others).map(|id| {
+        let nodes = (1..=voters + witnesses + others).map(|id| {
             let node = Node {
                 protocol: None,
                 commit: Index(0),
@@ -211,6 +215,8 @@ impl World {
             }
         }
         if status.part == Part::Leader {
+            let witness = self.nodes[&id].applied_membership.is_witness(id);
+            assert!(!witness, "witness {id} leads");
             let leader = *self.leaders.entry(status.epoch).or_insert(id);
             assert_eq!(leader, id, "two leaders in epoch {}", status.epoch);
         }
@@ -239,13 +245,19 @@ impl World {
             Vec::new()
         };
         assert_eq!(entries.len() as u64, commit.0.saturating_sub(known.0), "what is committed has no holes");
+        let witness = self.nodes[&id].applied_membership.is_witness(id);
         for entry in entries {
+            assert!(entry.kind != Kind::Command || !witness, "witness {id} holds data");
+            assert!(entry.kind != Kind::Header || witness, "{id} holds no data at {}", entry.index);
             if entry.kind == Kind::Membership {
                 let membership = Membership::decode(&entry.payload).expect("a membership");
                 self.nodes.get_mut(&id).expect("a node").applied_membership = membership;
             }
             // A value of Multi-Paxos may be accepted in several ballots.
             let epoch = if self.kind == ProtocolKind::MultiPaxos { Epoch(0) } else { entry.epoch };
+            if witness && entry.kind == Kind::Header {
+                continue;
+            }
             let value = (epoch, entry.payload.clone());
             let known = self.committed.entry(entry.index).or_insert_with(|| value.clone());
             assert_eq!(*known, value, "two values committed at {}", entry.index);
@@ -294,6 +306,7 @@ impl World {
         for (from, to) in std::mem::take(&mut self.snapshots) {
             let lost = self.blocked.contains(&(from, to)) || self.draw(100) < self.loss_percent;
             let sender = &self.nodes[&from];
+            assert!(!sender.applied_membership.is_witness(from), "a witness sends a snapshot");
             if sender.protocol.is_none() {
                 continue;
             }
@@ -403,6 +416,10 @@ impl World {
         let mut wanted = protocol.membership().clone();
         target(&mut wanted);
         self.step(id, Input::ProposeMembership { id: ProposalId(0), target: wanted });
+    }
+
+    pub(super) fn pass_for(&mut self, ms: u64) {
+        (0..ms / 10).for_each(|_| self.pass(10));
     }
 
     pub(super) fn propose_to_leader(&mut self) {

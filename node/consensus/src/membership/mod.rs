@@ -62,8 +62,8 @@ pub enum Invalid {
     /// An id comes back, or a removal is forgotten.
     #[error("a removed member id was used again")]
     Reused,
-    /// Witnesses are not there yet.
-    #[error("witness members are not there yet")]
+    /// A quorum could do without data, or a member would begin or cease to hold data.
+    #[error("more voters must hold data than are witnesses, and a witness stays one")]
     Witness,
     /// The target is itself a joint membership.
     #[error("a target membership is never joint")]
@@ -95,6 +95,12 @@ impl Membership {
         self.members.get(&id).or_else(|| self.outgoing.get(&id))
     }
 
+    /// Whether a member holds headers only.
+    #[must_use]
+    pub fn is_witness(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|member| member.role == Role::Witness)
+    }
+
     /// Everybody who gets the log: members and those on their way out.
     #[must_use]
     pub fn receivers(&self) -> BTreeSet<MemberId> {
@@ -112,7 +118,13 @@ impl Membership {
         if target.voters().is_empty() {
             return Err(Invalid::NoVoter);
         }
-        if target.members.values().any(|member| member.role == Role::Witness) {
+        let count = |role| target.members.values().filter(|member| member.role == role).count();
+        let becomes = |member: &Member| {
+            self.member(member.id)
+                .is_some_and(|old| (old.role == Role::Witness) != (member.role == Role::Witness))
+        };
+        let witnesses = count(Role::Witness);
+        if (witnesses > 0 && witnesses >= count(Role::Voter)) || target.members.values().any(becomes) {
             return Err(Invalid::Witness);
         }
         let forgotten = !self.removed.is_subset(&target.removed);

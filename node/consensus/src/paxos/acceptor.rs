@@ -25,7 +25,8 @@ impl Paxos {
         if slot <= self.view(log).snapshot_index() {
             // Chosen slots that are in the snapshot only: no promise could tell of them.
             self.send(from, Body::Behind);
-            if self.helping.insert(from) {
+            // A witness has no values in its snapshot; one with data will help.
+            if !self.is_witness(self.config.id) && self.helping.insert(from) {
                 self.outbox.push(Effect::SendSnapshot { to: from });
             }
             return;

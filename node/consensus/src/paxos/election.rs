@@ -19,9 +19,22 @@ pub(super) struct Preparing {
     open: BTreeMap<MemberId, Option<Index>>,
     /// In each slot the value of the highest ballot that was told of.
     best: BTreeMap<Index, Entry>,
+    /// In each slot the ballots that witnesses told of, without a value.
+    headers: BTreeMap<Index, BTreeMap<MemberId, Epoch>>,
     /// The write that makes this member's own promise durable; it counts only then.
     own_promise: Option<WriteId>,
     pub(super) ask_again_at: Time,
+}
+
+impl Preparing {
+    /// Whether a member has promised, and told of all that it accepted.
+    fn promised(&self, id: MemberId, own: MemberId) -> bool {
+        if id == own {
+            self.own_promise.is_none() || mutant!(OwnPromiseBeforeSync)
+        } else {
+            self.open.get(&id) == Some(&None)
+        }
+    }
 }
 
 impl Paxos {
@@ -30,7 +43,7 @@ impl Paxos {
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
         self.hurry.stood();
         self.become_acceptor(self.promised, None, None);
-        if self.removed || !self.is_voter() || !self.disk.may_stand(self.now, &self.config) {
+        if !self.may_lead() || !self.disk.may_stand(self.now, &self.config) {
             return;
         }
         self.part = PartState::Canvassing(BTreeMap::from([(self.config.id, true)]));
@@ -75,7 +88,7 @@ impl Paxos {
     /// The leader wants this member to succeed it.
     pub(super) fn told_to_take_over(&mut self, from: MemberId, log: &dyn LogRead) {
         let fit = self.disk.is_fit(self.now, &self.config);
-        if self.leader == Some(from) && self.is_voter() && !self.removed && fit {
+        if self.leader == Some(from) && self.may_lead() && fit {
             self.prepare_next(log);
         }
     }
@@ -96,6 +109,7 @@ impl Paxos {
             from: from.next(),
             open: BTreeMap::new(),
             best: BTreeMap::new(),
+            headers: BTreeMap::new(),
             own_promise,
             ask_again_at: self.now,
         }));
@@ -135,6 +149,10 @@ impl Paxos {
             return;
         }
         for entry in entries.into_iter().filter(|entry| (slot..next).contains(&entry.index)) {
+            if entry.kind == Kind::Header {
+                preparing.headers.entry(entry.index).or_default().insert(from, entry.epoch);
+                continue;
+            }
             let known = preparing.best.get(&entry.index).map(|entry| entry.epoch);
             if known.is_none_or(|epoch| entry.epoch > epoch) {
                 preparing.best.insert(entry.index, entry);
@@ -158,22 +176,31 @@ impl Paxos {
     }
 
     fn count_promises(&mut self, log: &dyn LogRead) {
+        let PartState::Preparing(preparing) = &self.part else { return };
         let own = self.config.id;
-        let PartState::Preparing(preparing) = &mut self.part else { return };
-        let promised = |id| {
-            if id == own {
-                preparing.own_promise.is_none() || mutant!(OwnPromiseBeforeSync)
-            } else {
-                preparing.open.get(&id) == Some(&None)
-            }
-        };
-        if self.quorum.reached(promised) {
+        let enough = self.quorum.reached(|id| preparing.promised(id, own));
+        let unknown = |slot: &Index| self.may_hide_a_choice(preparing, *slot, log);
+        if enough && !preparing.headers.keys().any(unknown) {
+            let PartState::Preparing(preparing) = &mut self.part else { return };
             let mut best = std::mem::take(&mut preparing.best);
             if mutant!(PromisedValuesForgotten) {
                 best.clear();
             }
             self.lead(best, log);
         }
+    }
+
+    /// Whether a value may be chosen in a slot that only witnesses told of. It was, if at all, by a quorum of members that accepted
+    /// in a ballot above that of the best value known: those are witnesses that told of one, or members that promised nothing
+    /// yet. Whoever else promised did not accept there, and will not.
+    fn may_hide_a_choice(&self, preparing: &Preparing, slot: Index, log: &dyn LogRead) -> bool {
+        let own = self.config.id;
+        let known = [preparing.best.get(&slot).cloned(), self.accepted_at(slot, log)];
+        let known = known.into_iter().flatten().map(|entry| entry.epoch).max().unwrap_or_default();
+        let Some(told) = preparing.headers.get(&slot) else { return false };
+        let above = |id| told.get(&id).is_some_and(|ballot| *ballot > known);
+        told.values().any(|ballot| *ballot > known)
+            && self.quorum.reached(|id| above(id) || !preparing.promised(id, own))
     }
 
     /// An acceptor has slots in its snapshot only: this member waits for that snapshot, and for another turn.

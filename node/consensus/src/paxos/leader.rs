@@ -2,7 +2,7 @@
 
 use super::{Body, PartState, Paxos};
 use crate::effect::{Effect, Refusal};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, headers};
 use crate::flow::{Flow, Progress};
 use crate::id::{Index, MemberId};
 use crate::input::Proposal;
@@ -86,6 +86,7 @@ impl Paxos {
             let next = progress.next;
             match self.view(log).entries(next, self.config.append_bytes_max) {
                 Ok(entries) => {
+                    let entries = if self.is_witness(id) { headers(entries) } else { entries };
                     let sent = entries.last().map_or(next, |entry| entry.index);
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
                     let (commit, stop, now) = (self.commit, self.stop.slot(), self.now);

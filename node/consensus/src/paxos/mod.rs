@@ -212,6 +212,16 @@ impl Paxos {
         self.quorum.contains(self.config.id)
     }
 
+    /// Whether a member holds headers only, now or by a change under way.
+    fn is_witness(&self, id: MemberId) -> bool {
+        self.membership.is_witness(id) || self.accepted_memberships.values().any(|it| it.is_witness(id))
+    }
+
+    /// Whether it may lead: a witness votes, but has no values to propose again.
+    fn may_lead(&self) -> bool {
+        self.is_voter() && !self.is_witness(self.config.id) && !self.removed
+    }
+
     fn is_only_voter(&self) -> bool {
         self.quorum.voters().into_iter().eq([self.config.id])
     }

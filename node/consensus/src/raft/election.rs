@@ -25,12 +25,8 @@ impl Raft {
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
         self.hurry.stood();
         self.reset_election_timer();
-        if self.removed || !self.is_voter() {
-            self.leader = None;
-            return;
-        }
         self.leader = None;
-        if self.disk.may_stand(self.now, &self.config) {
+        if self.may_lead() && self.disk.may_stand(self.now, &self.config) {
             self.campaign(true, false, log);
         }
     }
@@ -38,7 +34,7 @@ impl Raft {
     /// The leader wants this member to succeed it: no pre-vote, no protection of the leader.
     pub(super) fn told_to_stand(&mut self, from: MemberId, log: &dyn LogRead) {
         let fit = self.disk.is_fit(self.now, &self.config);
-        if self.leader == Some(from) && self.is_voter() && !self.removed && fit {
+        if self.leader == Some(from) && self.may_lead() && fit {
             self.reset_election_timer();
             self.leader = None;
             self.campaign(false, true, log);

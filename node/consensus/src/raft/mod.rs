@@ -140,6 +140,11 @@ impl Raft {
         self.present().1.quorum().contains(self.config.id)
     }
 
+    /// Whether it may lead: a witness votes, but has nothing to give to others.
+    fn may_lead(&self) -> bool {
+        self.is_voter() && !self.present().1.is_witness(self.config.id) && !self.removed
+    }
+
     fn is_only_voter(&self) -> bool {
         self.present().1.quorum().voters().into_iter().eq([self.config.id])
     }

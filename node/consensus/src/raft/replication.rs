@@ -2,7 +2,7 @@
 
 use super::{Body, PartState, Raft, not_leader};
 use crate::effect::{Effect, Refusal};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, headers};
 use crate::flow::Flow;
 use crate::id::{Epoch, Index, MemberId};
 use crate::input::Proposal;
@@ -66,6 +66,8 @@ impl Raft {
             let next = progress.next;
             match self.gather(next, last, log) {
                 Ok((previous_term, entries)) => {
+                    let witness = self.present().1.is_witness(id);
+                    let entries = if witness { headers(entries) } else { entries };
                     let sent = entries.last().map_or(next.previous(), |entry| entry.index);
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
                     let commit = self.commit;

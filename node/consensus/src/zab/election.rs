@@ -62,7 +62,7 @@ impl Zab {
     /// What speaks for this member; nothing if it may not lead, or its disk is better left alone.
     fn own_vote(&self, favoured: bool, log: &dyn LogRead) -> Option<Vote> {
         let priority = self.present().1.member(self.config.id).map_or(0, |member| member.leader_priority);
-        let may = self.is_voter() && self.disk.may_stand(self.now, &self.config);
+        let may = self.may_lead() && self.disk.may_stand(self.now, &self.config);
         may.then(|| Vote {
             current: self.current_epoch,
             last: self.last(log),

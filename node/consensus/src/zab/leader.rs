@@ -2,7 +2,7 @@
 
 use super::{Body, Follower, FollowerStage, PartState, Stage, State, Zab, Zxid};
 use crate::effect::{Effect, Refusal};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, headers};
 use crate::flow::Flow;
 use crate::id::{Index, MemberId};
 use crate::input::Proposal;
@@ -90,6 +90,8 @@ impl Zab {
             let next = progress.next;
             match self.gather(next, log) {
                 Ok((previous, entries)) => {
+                    let witness = self.present().1.is_witness(id);
+                    let entries = if witness { headers(entries) } else { entries };
                     let sent = entries.last().map_or(next, |entry| entry.index);
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
                     let (commit, now) = (self.commit, self.now);

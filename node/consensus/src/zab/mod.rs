@@ -208,6 +208,11 @@ impl Zab {
         self.present().1.quorum().contains(self.config.id)
     }
 
+    /// Whether it may lead: a witness votes, but has nothing to give to others.
+    fn may_lead(&self) -> bool {
+        self.is_voter() && !self.present().1.is_witness(self.config.id)
+    }
+
     fn view<'a>(&'a self, log: &'a dyn LogRead) -> View<'a> {
         self.outbox.view(log)
     }

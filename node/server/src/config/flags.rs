@@ -77,6 +77,7 @@ pub const FLAGS: &[Flag] = &[
     works("initial-cluster-token", "etcd-cluster", "keeps clusters apart that have the same URLs"),
     works("consensus", "Raft", "Raft | MultiPaxos | Zab: how members agree; fixed at the first start"),
     works("zone", "", "the zone this member runs in, as the cluster is told"),
+    works("leader-priority", "0", "a voter in sync with a higher one takes over leadership"),
     works("heartbeat-interval", "100", "milliseconds between a leader's heartbeats"),
     works("election-timeout", "1000", "milliseconds without a leader before an election"),
     works("quota-backend-bytes", "0", "no writes above this size; 0 is no quota"),

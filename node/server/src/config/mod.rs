@@ -28,6 +28,8 @@ pub struct Config {
     pub name: String,
     /// Its zone.
     pub zone: String,
+    /// The higher, the rather it leads.
+    pub leader_priority: u32,
     /// Its folder.
     pub data_dir: PathBuf,
     /// How members agree.
@@ -136,6 +138,7 @@ impl Config {
         };
         let config = Self {
             zone: values.get("zone").to_owned(),
+            leader_priority: number(values, "leader-priority")?,
             data_dir: data_dir.into(),
             protocol,
             listen_client: listen(values, "listen-client-urls")?,

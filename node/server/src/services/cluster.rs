@@ -27,6 +27,8 @@ use crate::node::Node;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Metadata of MemberAdd: the id, in hexadecimal, of the lost member whose peer URLs the newcomer takes over.
 const REPLACES: &str = "quorate-replaces";
+/// Metadata of MemberAdd: `witness` for a newcomer that votes and holds no data.
+const ROLE: &str = "quorate-role";
 
 /// The service.
 #[derive(Debug)]
@@ -62,6 +64,17 @@ fn replaces(metadata: &MetadataMap) -> Result<Option<MemberId>, Status> {
     Ok(Some(MemberId(id.ok_or_else(wrong)?)))
 }
 
+fn role(metadata: &MetadataMap, is_learner: bool) -> Result<Role, Status> {
+    match metadata.get(ROLE).map(|value| value.as_bytes()) {
+        None if is_learner => Ok(Role::Learner),
+        None => Ok(Role::Voter),
+        Some(b"witness") if !is_learner => Ok(Role::Witness),
+        Some(_) => {
+            Err(Status::invalid_argument(format!("quorate: {ROLE} must be witness, without is_learner")))
+        }
+    }
+}
+
 impl ClusterService {
     async fn change(&self, change: MembershipChange) -> Result<Membership, Status> {
         match self.0.ask_within(event::Request::Change(change), CHANGE_TIMEOUT).await? {
@@ -90,6 +103,7 @@ impl Cluster for ClusterService {
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
         let replaces = replaces(request.metadata())?;
+        let role = role(request.metadata(), request.get_ref().is_learner)?;
         let MemberAddRequest { peer_ur_ls: peer_urls, is_learner } = request.into_inner();
         check_urls(&peer_urls)?;
         if is_learner {
@@ -100,7 +114,7 @@ impl Cluster for ClusterService {
             name: String::new(),
             peer_urls,
             client_urls: Vec::new(),
-            role: if is_learner { Role::Learner } else { Role::Voter },
+            role,
             zone: String::new(),
             leader_priority: 0,
         };

@@ -3,6 +3,7 @@
 //! | command | what happens |
 //! |---|---|
 //! | `members 3`, `members 3 + 2` | three voters start; two processes more that are no members |
+//! | `members 2 witnesses 1` | two voters with data and a witness |
 //! | `one-by-one` | before `members`: messages carry one entry each |
 //! | `elect 1` | everybody has waited too long for a leader, and this member stands |
 //! | `wait MS`, `tick`, `tick 1 2` | the clock goes on; members tick that are due, or these |
@@ -29,10 +30,8 @@ use super::super::world::member;
 
 /// One command.
 pub(super) enum Command {
-    Members {
-        voters: u64,
-        others: u64,
-    },
+    /// Voters with data, witnesses, processes that are no members.
+    Members([u64; 3]),
     /// Entries travel alone from the next start on.
     OneByOne,
     Elect(MemberId),
@@ -111,10 +110,11 @@ impl Command {
     pub(super) fn parse(line: &str) -> Result<Self, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         Ok(match words[..] {
-            ["members", voters] => Self::Members { voters: number(voters)?, others: 0 },
-            ["members", voters, "+", others] => {
-                Self::Members { voters: number(voters)?, others: number(others)? }
+            ["members", voters] => Self::Members([number(voters)?, 0, 0]),
+            ["members", voters, "witnesses", witnesses] => {
+                Self::Members([number(voters)?, number(witnesses)?, 0])
             }
+            ["members", voters, "+", others] => Self::Members([number(voters)?, 0, number(others)?]),
             ["one-by-one"] => Self::OneByOne,
             ["elect", it] => Self::Elect(id(it)?),
             ["wait", ms] => Self::Wait(number(ms)?),

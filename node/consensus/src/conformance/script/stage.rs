@@ -55,8 +55,8 @@ impl Stage {
 
     fn run(&mut self, command: Command) -> Result<Vec<String>, String> {
         match command {
-            Command::Members { voters, others } => {
-                self.world = World::with(self.kind, 1, voters, others, self.append_bytes_max);
+            Command::Members(counts) => {
+                self.world = World::with(self.kind, 1, counts, self.append_bytes_max);
                 self.world.loss_percent = 0;
                 self.world.heard = Some(Vec::new());
             }

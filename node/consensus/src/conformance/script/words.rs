@@ -13,6 +13,7 @@ use crate::{paxos, raft, zab};
 pub(super) fn entry(entry: &Entry) -> String {
     let value = match entry.kind {
         Kind::NoOp => "no-op".to_owned(),
+        Kind::Header => "(no value)".to_owned(),
         Kind::Command => String::from_utf8_lossy(&entry.payload).into_owned(),
         Kind::Membership => match Membership::decode(&entry.payload) {
             Ok(value) => membership(&value),
