@@ -26,7 +26,7 @@ pub(super) struct Node {
     durable_hard: HardState,
     /// What the state machine is: durable at once, as if it were synced with every apply.
     mark: SnapshotMark,
-    applied_membership: Membership,
+    pub(super) applied_membership: Membership,
     unsynced: Vec<(Time, Write)>,
     /// How long a sync takes; `None`: it hangs.
     pub(super) sync_ms: Option<u64>,
@@ -76,7 +76,6 @@ impl World {
     }
 
     /// Voters with data, witnesses, and processes that are no members, in this order.
-
     pub(super) fn with(
         kind: ProtocolKind,
         seed: u64,
@@ -438,13 +437,18 @@ impl World {
     }
 
     /// Everything works again, slow disks excepted: runs until `done`, with a bound.
-    pub(super) fn heal_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(super) fn heal_until(&mut self, what: &str, done: impl FnMut(&mut Self) -> bool) {
         self.blocked.clear();
         for id in self.ids() {
             if self.nodes[&id].protocol.is_none() {
                 self.start(id);
             }
         }
+        self.until(what, done);
+    }
+
+    /// Runs until `done`, with a bound.
+    pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..2_000 {
             if done(self) {
                 return;
