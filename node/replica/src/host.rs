@@ -19,7 +19,7 @@ use quorate_storage::wal::{self, Identity, Wal};
 use crate::durability::Durability;
 use crate::error::{BootError, Fatal};
 use crate::event::{Event, GroupId};
-use crate::leases::Leases;
+use crate::leases::{LeaseRounds, Leases};
 use crate::log::SharedLog;
 use crate::mutants::mutant;
 use crate::output::Output;
@@ -281,6 +281,7 @@ fn boot(
         state,
         backend,
         leases: Leases::default(),
+        lease_rounds: LeaseRounds::default(),
         durability: Durability::new(),
         pending: Pending::default(),
         batch: Vec::new(),

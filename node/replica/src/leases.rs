@@ -1,11 +1,25 @@
 //! The leader's leases: renewals, times, and what is over.
+//!
+//! A leader that was deposed and does not know it yet must not renew: its successor gave the lease its whole time when it
+//! took over, and may have ended it (etcd #15247, #20616). One that has just taken over may not have applied an end that is
+//! decided. So a renewal waits, as a linearizable read does, for a round that confirms the leader, and for what was decided
+//! before it to be applied.
 
-use quorate_consensus::id::Time;
+use std::collections::BTreeMap;
+
+use quorate_consensus::id::{Index, ReadId, Time};
+use quorate_consensus::input::Input;
 use quorate_state::lease::LeaseKeeper;
 use quorate_state::machine::{LeaseChange, StateMachine};
 
-use crate::envelope::LeaseTimes;
+use crate::envelope::{Envelope, LeaseTimes};
 use crate::error::Fatal;
+use crate::event::RequestId;
+use crate::log::SharedLog;
+use crate::output::{Answer, Failure};
+use crate::payload::Origin;
+use crate::pending::Pending;
+use crate::replica::Replica;
 
 /// Leases whose end one tick proposes, at most: etcd revokes at most 1,000 a second.
 const EXPIRED_MAX: usize = 100;
@@ -51,5 +65,132 @@ impl Leases {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.keeper.deadline_ms().map(Time)
+    }
+}
+
+/// Somebody asks the leader how long a lease lives.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    origin: Origin,
+    lease: i64,
+    renew: bool,
+}
+
+/// Questions about leases on their way through a round that confirms the leader.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseRounds {
+    /// Since the last flush.
+    batch: Vec<Question>,
+    /// With the time when the round was asked for.
+    rounds: BTreeMap<ReadId, (Time, Vec<Question>)>,
+    /// Confirmed; answered once this index is applied.
+    confirmed: Vec<(Index, Vec<Question>)>,
+}
+
+impl LeaseRounds {
+    /// As many may be asked on one member as requests may wait there.
+    const QUESTIONS_MAX: usize = Pending::REQUESTS_MAX;
+
+    fn len(&self) -> usize {
+        let rounds = self.rounds.values().map(|(_, questions)| questions.len());
+        let confirmed = self.confirmed.iter().map(|(_, questions)| questions.len());
+        self.batch.len() + rounds.chain(confirmed).sum::<usize>()
+    }
+
+    /// Whether a round may have to be asked for again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.rounds.is_empty()
+    }
+
+    pub(crate) fn confirmed(&mut self, id: ReadId, index: Index) {
+        self.confirmed.extend(self.rounds.remove(&id).map(|(_, questions)| (index, questions)));
+    }
+
+    pub(crate) fn refused(&mut self, id: ReadId) {
+        self.batch.extend(self.rounds.remove(&id).into_iter().flat_map(|(_, questions)| questions));
+    }
+
+    /// Rounds that got no answer for so long are asked for again, under a fresh id.
+    pub(crate) fn retry(&mut self, now: Time, after_ms: u64) {
+        let stale = self.rounds.extract_if(.., |_, (asked, _)| now.since_ms(*asked) >= after_ms);
+        self.batch.extend(stale.flat_map(|(_, (_, questions))| questions));
+    }
+
+    fn take_applied(&mut self, applied: Index) -> Vec<Question> {
+        self.confirmed
+            .extract_if(.., |(index, _)| *index <= applied)
+            .flat_map(|(_, questions)| questions)
+            .collect()
+    }
+
+    fn take_all(&mut self) -> Vec<Question> {
+        let Self { batch, rounds, confirmed } = std::mem::take(self);
+        let rounds = rounds.into_values().flat_map(|(_, questions)| questions);
+        batch
+            .into_iter()
+            .chain(rounds)
+            .chain(confirmed.into_iter().flat_map(|(_, questions)| questions))
+            .collect()
+    }
+}
+
+impl Replica {
+    /// A client of this member, or of another one, asks about a lease.
+    pub(crate) fn lease(&mut self, origin: Origin, lease: i64, renew: bool) {
+        if self.leading.is_some() {
+            if self.lease_rounds.len() >= LeaseRounds::QUESTIONS_MAX {
+                self.refuse(origin, Failure::Overloaded);
+            } else {
+                self.lease_rounds.batch.push(Question { origin, lease, renew });
+            }
+            return;
+        }
+        match self.leader {
+            Some(leader) if origin.member == self.id && leader != self.id => {
+                let envelope = if renew {
+                    Envelope::KeepAlive(origin.request, lease)
+                } else {
+                    Envelope::TimeToLive(origin.request, lease)
+                };
+                self.send(leader, envelope);
+            }
+            Some(_) | None => self.refuse(origin, Failure::NoLeader),
+        }
+    }
+
+    /// Asks for one round for all questions since the last flush.
+    pub(crate) fn lease_batch(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
+        if self.lease_rounds.batch.is_empty() {
+            return Ok(());
+        }
+        let id = self.name_read();
+        let questions = std::mem::take(&mut self.lease_rounds.batch);
+        self.lease_rounds.rounds.insert(id, (now, questions));
+        self.input(now, Input::Read(id), log)
+    }
+
+    /// Answers the questions whose round is done, as far as what was decided before them is applied.
+    pub(crate) fn answer_leases(&mut self, now: Time) {
+        for Question { origin, lease, renew } in self.lease_rounds.take_applied(self.state_index()) {
+            let times = self.leases.times(now, lease, renew);
+            if origin.member == self.id {
+                self.lease_answered(origin.request, times);
+            } else {
+                self.send(origin.member, Envelope::Lease(origin.request, times));
+            }
+        }
+    }
+
+    /// This member leads no more: it can't tell.
+    pub(crate) fn refuse_leases(&mut self) {
+        for question in self.lease_rounds.take_all() {
+            self.refuse(question.origin, Failure::NoLeader);
+        }
+    }
+
+    pub(crate) fn lease_answered(&mut self, request: RequestId, times: LeaseTimes) {
+        if self.pending.remove(request).is_some() {
+            self.reply(request, Ok(Answer::Lease { ttl_s: times.ttl_s, granted_s: times.granted_s }));
+        }
     }
 }

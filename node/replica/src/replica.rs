@@ -17,7 +17,7 @@ use crate::envelope::Envelope;
 use crate::error::Fatal;
 use crate::event::{Event, GroupId, Request, RequestId};
 use crate::host::Retention;
-use crate::leases::Leases;
+use crate::leases::{LeaseRounds, Leases};
 use crate::log::SharedLog;
 use crate::mutants::mutant;
 use crate::output::{Answer, Failure, Output};
@@ -51,6 +51,7 @@ pub struct Replica {
     pub(crate) state: StateMachine,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) leases: Leases,
+    pub(crate) lease_rounds: LeaseRounds,
     pub(crate) durability: Durability,
     pub(crate) pending: Pending,
     /// Commands of clients and followers since the last flush; kept while no leader is known.
@@ -97,7 +98,10 @@ impl Replica {
     pub(crate) fn finish(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
         self.propose_batch(now, log)?;
         self.read_batch(now, log)?;
-        self.apply(now, log)
+        self.lease_batch(now, log)?;
+        self.apply(now, log)?;
+        self.answer_leases(now);
+        Ok(())
     }
 
     /// When [`Event::Tick`] is due.
@@ -106,7 +110,7 @@ impl Replica {
         for other in [self.pending.deadline(), self.leases.deadline()].into_iter().flatten() {
             deadline = deadline.min(other);
         }
-        if !self.reads.is_empty() || !self.read_batch.is_empty() {
+        if !self.reads.is_empty() || !self.read_batch.is_empty() || self.lease_rounds.is_waiting() {
             deadline = deadline.min(self.read_retry_at);
         }
         deadline
@@ -166,11 +170,9 @@ impl Replica {
             }
             Envelope::Refused(request, failure) => self.refused_elsewhere(request, failure),
             Envelope::Changed(request, index) => self.changed(request, index),
-            Envelope::KeepAlive(request, lease) => {
-                self.lease(now, Origin { member: from, request }, lease, true)
-            }
+            Envelope::KeepAlive(request, lease) => self.lease(Origin { member: from, request }, lease, true),
             Envelope::TimeToLive(request, lease) => {
-                self.lease(now, Origin { member: from, request }, lease, false)
+                self.lease(Origin { member: from, request }, lease, false)
             }
             Envelope::Lease(request, times) => self.lease_answered(request, times),
             Envelope::Transfer(to) => return self.input(now, Input::Transfer(to), log),
@@ -227,11 +229,11 @@ impl Replica {
             }
             Request::KeepAlive(lease) => {
                 self.pending.insert(id, deadline, Waiting::Lease);
-                self.lease(now, origin, lease, true);
+                self.lease(origin, lease, true);
             }
             Request::TimeToLive(lease) => {
                 self.pending.insert(id, deadline, Waiting::Lease);
-                self.lease(now, origin, lease, false);
+                self.lease(origin, lease, false);
             }
         }
         Ok(())
@@ -280,12 +282,16 @@ impl Replica {
         ProposalId(self.last_proposal)
     }
 
+    pub(crate) fn name_read(&mut self) -> ReadId {
+        self.last_read = self.last_read.wrapping_add(1);
+        ReadId(self.last_read)
+    }
+
     fn read_batch(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
         if self.read_batch.is_empty() || self.leader.is_none() {
             return Ok(());
         }
-        self.last_read = self.last_read.wrapping_add(1);
-        let id = ReadId(self.last_read);
+        let id = self.name_read();
         let requests = std::mem::take(&mut self.read_batch);
         self.reads.insert(id, (now, requests));
         self.input(now, Input::Read(id), log)
@@ -311,6 +317,7 @@ impl Replica {
         }
         let pending = &self.pending;
         self.read_batch.retain(|&id| pending.contains(id));
+        self.lease_rounds.retry(now, READ_RETRY_MS);
         self.read_retry_at = now.after_ms(READ_RETRY_MS);
     }
 
@@ -409,35 +416,6 @@ impl Replica {
         self.reply(request, Err(failure));
     }
 
-    fn lease(&mut self, now: Time, origin: Origin, lease: i64, renew: bool) {
-        if self.leading.is_some() {
-            let times = self.leases.times(now, lease, renew);
-            if origin.member == self.id {
-                self.lease_answered(origin.request, times);
-            } else {
-                self.send(origin.member, Envelope::Lease(origin.request, times));
-            }
-            return;
-        }
-        match self.leader {
-            Some(leader) if origin.member == self.id && leader != self.id => {
-                let envelope = if renew {
-                    Envelope::KeepAlive(origin.request, lease)
-                } else {
-                    Envelope::TimeToLive(origin.request, lease)
-                };
-                self.send(leader, envelope);
-            }
-            Some(_) | None => self.refuse(origin, Failure::NoLeader),
-        }
-    }
-
-    fn lease_answered(&mut self, request: RequestId, times: crate::envelope::LeaseTimes) {
-        if self.pending.remove(request).is_some() {
-            self.reply(request, Ok(Answer::Lease { ttl_s: times.ttl_s, granted_s: times.granted_s }));
-        }
-    }
-
     pub(crate) fn send(&mut self, to: MemberId, envelope: Envelope) {
         self.outputs.push(Output::Send { group: self.group, to, payload: envelope.encode() });
     }
@@ -476,6 +454,7 @@ impl Replica {
             }
             Effect::ReadReady { id, index } => self.read_ready(id, index),
             Effect::ReadRefused { id, refusal: _ } => {
+                self.lease_rounds.refused(id);
                 if let Some((_, requests)) = self.reads.remove(&id) {
                     self.read_batch.extend(requests);
                     self.read_retry_at = now.after_ms(READ_RETRY_MS);
@@ -503,6 +482,7 @@ impl Replica {
     }
 
     fn read_ready(&mut self, id: ReadId, index: Index) {
+        self.lease_rounds.confirmed(id, index);
         let Some((_, requests)) = self.reads.remove(&id) else { return };
         for request in requests {
             if index <= self.state_index() || mutant!(ReadIndexNotAwaited) {
@@ -532,7 +512,10 @@ impl Replica {
             self.leading = leading;
             match leading {
                 Some(_) => self.leases.promote(now, &self.state)?,
-                None => self.leases.demote(),
+                None => {
+                    self.leases.demote();
+                    self.refuse_leases();
+                }
             }
         }
         if let Some(leader) = leader {

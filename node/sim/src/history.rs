@@ -1,30 +1,26 @@
 //! What clients asked, and what they heard.
 
-use quorate_state::event::KeyValue;
+use quorate_state::command::CommandKind;
+use quorate_state::error::ApplyError;
+use quorate_state::request::Range;
+use quorate_state::response::{RangeResponse, Response};
 
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Write this value, which nobody else writes.
-    Put {
-        /// The key.
-        key: u8,
-        /// The value.
-        value: u64,
+    /// Decide and apply this.
+    Command(CommandKind),
+    /// Read; a serializable one may see the past.
+    Read {
+        /// What.
+        range: Range,
+        /// Whether any member may answer from what it has.
+        serializable: bool,
     },
-    /// Write this value if the key was last changed in this revision (0: does not exist).
-    Swap {
-        /// The key.
-        key: u8,
-        /// The value.
-        value: u64,
-        /// The revision.
-        expected: i64,
-    },
-    /// Read a key, linearizably.
-    Get {
-        /// The key.
-        key: u8,
+    /// Renew a lease.
+    KeepAlive {
+        /// Its id.
+        lease: i64,
     },
 }
 
@@ -35,23 +31,57 @@ pub enum Outcome {
     Unknown,
     /// It certainly did not happen.
     Refused,
-    /// Written in this revision.
-    Written(i64),
-    /// The condition did not hold at this revision.
-    NotSwapped(i64),
-    /// Read at this revision.
-    Read(i64, Option<KeyValue>),
+    /// The command was applied.
+    Applied(Response),
+    /// The state machine refused the command or the read.
+    Denied(ApplyError),
+    /// Read when this was the newest revision.
+    Read(i64, RangeResponse),
+    /// The lease was renewed.
+    Renewed,
+    /// There is no such lease, or no more.
+    NotRenewed,
 }
 
-/// One operation of a history. Times are places in the order of the world's events.
+/// A moment as the clients' common clock shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Its place in the order of everything that happened.
+    pub order: u64,
+    /// Milliseconds since the beginning.
+    pub ms: u64,
+}
+
+impl Moment {
+    /// Later than everything.
+    pub const NEVER: Self = Self { order: u64::MAX, ms: u64::MAX };
+}
+
+/// One operation of a history.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// When it was asked.
-    pub asked: u64,
-    /// When the answer came; `u64::MAX` if none did.
-    pub answered: u64,
+    pub asked: Moment,
+    /// When the answer came; [`Moment::NEVER`] if none did.
+    pub answered: Moment,
     /// What was asked.
     pub operation: Operation,
     /// What was heard.
     pub outcome: Outcome,
+}
+
+impl Record {
+    /// The revision that its answer names.
+    #[must_use]
+    pub fn revision(&self) -> Option<i64> {
+        match &self.outcome {
+            Outcome::Applied(response) => Some(response.revision),
+            Outcome::Read(revision, _) => Some(*revision),
+            Outcome::Unknown
+            | Outcome::Refused
+            | Outcome::Denied(_)
+            | Outcome::Renewed
+            | Outcome::NotRenewed => None,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quorate_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::request_op::Request;
@@ -14,10 +15,14 @@ use quorate_api::etcdserverpb::{
     Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
 };
 use quorate_api::mvccpb;
-use quorate_sim::check;
-use quorate_sim::history::{Operation, Outcome, Record};
+use quorate_sim::check::linearizability;
+use quorate_sim::check::witness::Witness;
+use quorate_sim::history::{Moment, Operation, Outcome, Record};
 use quorate_sim::random::Random;
+use quorate_state::command::CommandKind;
 use quorate_state::event::{Event, EventKind, KeyValue};
+use quorate_state::request as state;
+use quorate_state::response::{Body, RangeResponse, Response, TxnResponse};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
@@ -55,37 +60,70 @@ fn kv(kv: mvccpb::KeyValue) -> KeyValue {
     }
 }
 
-fn put(key: u8, value: u64) -> PutRequest {
-    PutRequest { key: check::key(key), value: check::value(value), ..Default::default() }
+fn key(number: u64) -> Bytes {
+    format!("key-{number}").into()
 }
 
+fn put(key: &Bytes, value: &Bytes) -> state::Put {
+    state::Put { key: key.clone(), value: value.clone(), ..state::Put::default() }
+}
+
+/// A put if the key was last changed in this revision.
+fn swap(key: &Bytes, value: &Bytes, expected: i64) -> state::Txn {
+    let compare = state::Compare {
+        relation: state::Relation::Equal.into(),
+        key: key.clone(),
+        range_end: Bytes::new(),
+        target: Some(state::Target::Mod(expected)),
+    };
+    let success = state::Operation { kind: Some(state::OperationKind::Put(put(key, value))) };
+    state::Txn { compares: vec![compare], success: vec![success], failure: Vec::new() }
+}
+
+/// Asks for what the history says. A transaction is always a swap.
 async fn perform(channel: Channel, operation: &Operation) -> Option<Outcome> {
     let mut client = KvClient::new(channel);
     match operation {
-        Operation::Put { key, value } => {
-            let response = client.put(put(*key, *value)).await.ok()?.into_inner();
-            Some(Outcome::Written(response.header?.revision))
+        Operation::Command(CommandKind::Put(state::Put { key, value, .. })) => {
+            let request = PutRequest { key: key.clone(), value: value.clone(), ..Default::default() };
+            let revision = client.put(request).await.ok()?.into_inner().header?.revision;
+            Some(Outcome::Applied(Response { revision, body: Body::Put { prev_kv: None } }))
         }
-        Operation::Swap { key, value, expected } => {
-            let compare = Compare {
-                result: CompareResult::Equal.into(),
-                target: CompareTarget::Mod.into(),
-                key: check::key(*key),
-                target_union: Some(TargetUnion::ModRevision(*expected)),
-                ..Default::default()
-            };
-            let success = vec![RequestOp { request: Some(Request::RequestPut(put(*key, *value))) }];
-            let txn = TxnRequest { compare: vec![compare], success, failure: Vec::new() };
-            let response = client.txn(txn).await.ok()?.into_inner();
+        Operation::Command(CommandKind::Txn(txn)) => {
+            let response = client.txn(swap_request(txn)).await.ok()?.into_inner();
             let revision = response.header?.revision;
-            Some(if response.succeeded { Outcome::Written(revision) } else { Outcome::NotSwapped(revision) })
+            let put = Response { revision, body: Body::Put { prev_kv: None } };
+            let responses = if response.succeeded { vec![put] } else { Vec::new() };
+            let body = Body::Txn(TxnResponse { succeeded: response.succeeded, responses });
+            Some(Outcome::Applied(Response { revision, body }))
         }
-        Operation::Get { key } => {
-            let range = RangeRequest { key: check::key(*key), ..Default::default() };
-            let response = client.range(range).await.ok()?.into_inner();
-            Some(Outcome::Read(response.header?.revision, response.kvs.into_iter().next().map(kv)))
+        Operation::Read { range, .. } => {
+            let request = RangeRequest { key: range.key.clone(), ..Default::default() };
+            let response = client.range(request).await.ok()?.into_inner();
+            let (more, count) = (response.more, response.count);
+            let kvs = response.kvs.into_iter().map(kv).collect();
+            Some(Outcome::Read(response.header?.revision, RangeResponse { kvs, more, count }))
         }
+        Operation::Command(_) | Operation::KeepAlive { .. } => panic!("no client asks for {operation:?}"),
     }
+}
+
+fn swap_request(txn: &state::Txn) -> TxnRequest {
+    let Some(state::Compare { key, target: Some(state::Target::Mod(expected)), .. }) = txn.compares.first()
+    else {
+        panic!("not a swap: {txn:?}")
+    };
+    let Some(state::OperationKind::Put(put)) = &txn.success[0].kind else { panic!("not a swap: {txn:?}") };
+    let compare = Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Mod.into(),
+        key: key.clone(),
+        target_union: Some(TargetUnion::ModRevision(*expected)),
+        ..Default::default()
+    };
+    let put = PutRequest { key: put.key.clone(), value: put.value.clone(), ..Default::default() };
+    let success = vec![RequestOp { request: Some(Request::RequestPut(put)) }];
+    TxnRequest { compare: vec![compare], success, failure: Vec::new() }
 }
 
 async fn client(seed: u64, addresses: Vec<String>, history: Arc<History>) {
@@ -99,19 +137,20 @@ async fn client(seed: u64, addresses: Vec<String>, history: Arc<History>) {
             channel = endpoint.connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT).connect().await.ok();
             continue;
         };
-        let key = random.below(KEYS) as u8;
-        let value = history.values.fetch_add(1, Ordering::Relaxed);
+        let number = random.below(KEYS) as usize;
+        let key = key(number as u64);
+        let value: Bytes = history.values.fetch_add(1, Ordering::Relaxed).to_string().into();
         let operation = match random.below(4) {
-            0 | 1 => Operation::Put { key, value },
-            2 => Operation::Swap { key, value, expected: known[usize::from(key)] },
-            _ => Operation::Get { key },
+            0 | 1 => Operation::Command(CommandKind::Put(put(&key, &value))),
+            2 => Operation::Command(CommandKind::Txn(swap(&key, &value, known[number]))),
+            _ => Operation::Read { range: state::Range { key, ..Default::default() }, serializable: false },
         };
-        let asked = history.moment.fetch_add(1, Ordering::SeqCst);
+        let asked = history.now();
         let outcome = perform(open, &operation).await;
-        let answered = history.moment.fetch_add(1, Ordering::SeqCst);
+        let answered = history.now();
         match &outcome {
-            Some(Outcome::Read(_, kv)) => {
-                known[usize::from(key)] = kv.as_ref().map_or(0, |kv| kv.mod_revision);
+            Some(Outcome::Read(_, read)) => {
+                known[number] = read.kvs.first().map_or(0, |kv| kv.mod_revision);
             }
             Some(_) => {}
             // Another member may serve.
@@ -124,6 +163,10 @@ async fn client(seed: u64, addresses: Vec<String>, history: Arc<History>) {
 }
 
 impl History {
+    fn now(&self) -> Moment {
+        Moment { order: self.moment.fetch_add(1, Ordering::SeqCst), ms: 0 }
+    }
+
     /// Waits until so many more operations succeeded. How long there was none.
     async fn wait_for(&self, more: u64) -> Duration {
         let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
@@ -148,6 +191,7 @@ async fn events(address: &str, revision: i64) -> Vec<Event> {
         key: vec![0].into(),
         range_end: vec![0].into(),
         start_revision: 1,
+        prev_kv: true,
         ..Default::default()
     };
     let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
@@ -159,8 +203,9 @@ async fn events(address: &str, revision: i64) -> Vec<Event> {
         let response = tokio::time::timeout(STEP_TIMEOUT, stream.message()).await.expect("in time");
         for event in response.expect("a sound stream").expect("no end").events {
             assert_eq!(event.r#type(), mvccpb::event::EventType::Put);
+            let prev_kv = event.prev_kv.map(kv);
             let kv = kv(event.kv.expect("a key"));
-            events.push(Event { kind: EventKind::Put, kv, prev_kv: None });
+            events.push(Event { kind: EventKind::Put, kv, prev_kv });
         }
     }
     events
@@ -190,16 +235,18 @@ async fn kill_under_load(protocol: &str) {
     history.stop.store(true, Ordering::Relaxed);
     clients.join_all().await;
     let records = std::mem::take(&mut *history.records.lock().expect("never poisoned"));
-    let range = RangeRequest { key: check::key(0), ..Default::default() };
+    let range = RangeRequest { key: key(0), ..Default::default() };
     let mut kv = KvClient::connect(addresses[0].clone()).await.expect("a connection");
     let revision = kv.range(range).await.expect("a read").into_inner().header.expect("a header").revision;
     let events = events(&addresses[0], revision).await;
-    check::linearizable(&records, &events).unwrap_or_else(|error| panic!("{protocol}: {error}"));
+    let count = events.len();
+    linearizability::check(&records, &Witness::of(events))
+        .unwrap_or_else(|error| panic!("{protocol}: {error}"));
     gaps.sort_unstable();
     println!(
         "{protocol}: {kills} kills, {} operations, {} events, 0 acknowledged writes lost, gaps median {} ms, longest {} ms",
         records.len(),
-        events.len(),
+        count,
         gaps[gaps.len() / 2],
         gaps[gaps.len() - 1]
     );

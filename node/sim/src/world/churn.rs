@@ -6,8 +6,9 @@ use quorate_replica::change::MembershipChange;
 use quorate_replica::event::{Event, GroupId, Request, RequestId};
 use quorate_replica::output::{Answer, Failure};
 
+use super::World;
+use super::clients::PATIENCE_MS;
 use super::machine::Machine;
-use super::{PATIENCE_MS, World};
 
 /// Machines that a world has in its whole life, at most.
 const MACHINES_MAX: u64 = 8;

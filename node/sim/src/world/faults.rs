@@ -3,7 +3,8 @@
 use quorate_consensus::id::{MemberId, Time};
 use quorate_replica::event::{Event, Request, RequestId};
 
-use super::{DELAY_MS_MAX, Happening, PATIENCE_MS, World};
+use super::clients::PATIENCE_MS;
+use super::{DELAY_MS_MAX, Happening, World};
 
 /// How long a machine pauses, a clock jumps, a disk stalls, at most.
 const PAUSE_MS_MAX: u64 = 4_000;
@@ -60,7 +61,8 @@ impl World {
             17 => {
                 // A monotonic clock may jump ahead (a machine slept), never back.
                 let ms = self.random.below(PAUSE_MS_MAX);
-                self.change_machine(id, |machine| machine.ahead_ms += ms);
+                let now = self.now;
+                self.change_machine(id, |machine| machine.clock.jump(now, ms));
                 "clock jump"
             }
             18 => {
@@ -140,12 +142,8 @@ impl World {
                 self.plan(in_ms, Happening::Reset { at: peer, peer: id });
             }
         }
-        let lost: Vec<_> = self.waiting.keys().filter(|(member, _)| *member == id).copied().collect();
-        for request in lost {
-            if let Some((client, _)) = self.waiting.remove(&request) {
-                self.plan(50, Happening::Ask { client });
-            }
-        }
+        self.unanswered(id);
+        self.unwatched(id);
         self.changes.retain(|(member, _), _| *member != id);
     }
 

@@ -11,6 +11,7 @@ use quorate_storage::backend::memory::MemoryBackend;
 use quorate_storage::disk::sim::SimDisk;
 use quorate_storage::wal;
 
+use super::clock::Clock;
 use crate::random::Random;
 
 /// A machine, up or down.
@@ -24,8 +25,7 @@ pub(super) struct Machine {
     pub(super) boots: u64,
     /// The membership that it starts with for the first time.
     pub(super) initial: Membership,
-    /// How far its clock is ahead of the world's.
-    pub(super) ahead_ms: u64,
+    pub(super) clock: Clock,
     /// Nothing happens in it before.
     pub(super) paused_until: Time,
     /// A sync takes up to this long.
@@ -45,7 +45,7 @@ impl Machine {
             host: None,
             boots: 0,
             initial,
-            ahead_ms: 0,
+            clock: Clock::default(),
             paused_until: Time(0),
             sync_ms_max: SYNC_MS_MAX,
             retired: false,
@@ -54,13 +54,13 @@ impl Machine {
 
     /// Its clock when the world's shows `now`.
     pub(super) fn local(&self, now: Time) -> Time {
-        now.after_ms(self.ahead_ms)
+        self.clock.at(now)
     }
 
     /// When it wants to act next, by the world's clock.
     pub(super) fn deadline(&self, now: Time) -> Option<Time> {
         let local = self.host.as_ref()?.deadline();
-        Some(Time(local.0.saturating_sub(self.ahead_ms)).max(now).max(self.paused_until))
+        Some(self.clock.when(local).max(now).max(self.paused_until))
     }
 
     /// Starts the process from what the disk holds.

@@ -1,8 +1,11 @@
 //! The world of one seed.
 
 mod churn;
+mod clients;
+mod clock;
 mod faults;
 mod machine;
+mod watchers;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,23 +16,23 @@ use bytes::Bytes;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::{Membership, Role};
-use quorate_replica::event::{Event, GroupId, Request, RequestId};
+use quorate_replica::event::{Event, GroupId, RequestId};
 use quorate_replica::host::Host;
-use quorate_replica::output::{Answer, Failure, Output};
-use quorate_state::command::{Command, CommandKind};
-use quorate_state::request::{self, Compare, OperationKind, Put, Relation, Target, Txn};
-use quorate_state::response::Body;
+use quorate_replica::output::Output;
 use quorate_storage::backend::Batch;
 use quorate_storage::backend::memory::MemoryBackend;
 use quorate_storage::wal::SyncJob;
 
 use crate::check;
-use crate::history::{Operation, Outcome, Record};
+use crate::check::search::Verdict;
+use crate::check::witness::Witness;
 use crate::invariants::Invariants;
 use crate::random::Random;
 use crate::story::{self, Story};
 
+use clients::{CLIENTS, Clients};
 use machine::Machine;
+use watchers::{WATCHERS, Watcher};
 
 /// What a seed shows.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +41,12 @@ pub struct Report {
     pub simulated_ms: u64,
     /// Operations whose outcome was checked.
     pub operations: u64,
-    /// Of these, acknowledged.
+    /// Of these, those that succeeded.
     pub acknowledged: u64,
+    /// Answers to watches that were checked.
+    pub watched: u64,
+    /// Histories for whose beginning the search found an order, too.
+    pub searched: u64,
     /// Faults by class.
     pub faults: BTreeMap<&'static str, u64>,
     /// Rare states that were reached.
@@ -54,6 +61,8 @@ impl Report {
         self.simulated_ms += other.simulated_ms;
         self.operations += other.operations;
         self.acknowledged += other.acknowledged;
+        self.watched += other.watched;
+        self.searched += other.searched;
         for (sum, counts) in [(&mut self.faults, &other.faults), (&mut self.reached, &other.reached)] {
             counts.iter().for_each(|(what, count)| *sum.entry(what).or_default() += count);
         }
@@ -66,6 +75,7 @@ enum Happening {
     Snapshot { from: MemberId, to: MemberId, index: Index, epoch: Epoch, chunks: Vec<Batch> },
     Synced { member: MemberId, boot: u64, job: SyncJob },
     Ask { client: usize },
+    WatchElsewhere { watcher: usize },
     Reset { at: MemberId, peer: MemberId },
 }
 
@@ -87,10 +97,10 @@ pub struct World {
     churns: bool,
     /// Changes of the membership that were asked for.
     changes: BTreeMap<(MemberId, RequestId), &'static str>,
-    records: Vec<Record>,
-    waiting: BTreeMap<(MemberId, RequestId), (usize, usize)>,
-    known: BTreeMap<u8, i64>,
-    stopping: bool,
+    clients: Clients,
+    watchers: Vec<Watcher>,
+    /// What happened, as the members published it.
+    witness: Witness,
     invariants: Invariants,
     /// What was found to be broken first.
     broken: Option<String>,
@@ -100,11 +110,7 @@ pub struct World {
     rings: u32,
 }
 
-const CLIENTS: usize = 6;
-const KEYS: u64 = 5;
 const DELAY_MS_MAX: u64 = 12;
-/// A client's patience; longer than an election, so that most requests get through one.
-const PATIENCE_MS: u64 = 5_000;
 /// More timers than this at one moment are a timer that does not go away.
 const RINGS_MAX: u32 = 10_000;
 /// After healing everybody agrees within this time.
@@ -130,10 +136,9 @@ impl World {
             // Every other world: those of one voter stay as they are.
             churns: voters > 1 && seed % 8 >= 4,
             changes: BTreeMap::new(),
-            records: Vec::new(),
-            waiting: BTreeMap::new(),
-            known: BTreeMap::new(),
-            stopping: false,
+            clients: Clients::default(),
+            watchers: Vec::new(),
+            witness: Witness::default(),
             invariants: Invariants::new(protocol),
             broken: None,
             report: Report::default(),
@@ -142,6 +147,11 @@ impl World {
         };
         world.machines.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| world.boot(id));
         (0..CLIENTS).for_each(|client| world.plan(client as u64, Happening::Ask { client }));
+        for watcher in 0..WATCHERS {
+            let watching = world.new_watcher();
+            world.watchers.push(watching);
+            world.plan(10, Happening::WatchElsewhere { watcher });
+        }
         world
     }
 
@@ -160,7 +170,7 @@ impl World {
         }
         self.heal();
         let deadline = self.now.after_ms(PROGRESS_MS);
-        self.stopping = true;
+        self.clients.stopped = true;
         while !self.is_quiet() {
             if self.now > deadline {
                 let statuses: Vec<_> = self
@@ -226,7 +236,7 @@ impl World {
             host.and_then(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied()))
         });
         let applied: BTreeSet<_> = applied.collect();
-        self.waiting.is_empty() && applied.len() == 1 && !applied.contains(&None) && !membership.is_joint()
+        !self.clients.is_waiting() && applied.len() == 1 && !applied.contains(&None) && !membership.is_joint()
     }
 
     /// The next thing happens: a planned one, or a member's timer.
@@ -259,7 +269,7 @@ impl World {
             Happening::Message { to, .. } | Happening::Snapshot { to, .. } => Some(*to),
             Happening::Synced { member, .. } => Some(*member),
             Happening::Reset { at, .. } => Some(*at),
-            Happening::Ask { .. } => None,
+            Happening::Ask { .. } | Happening::WatchElsewhere { .. } => None,
         };
         if let Some(in_ms) = place.and_then(|id| self.paused(id)) {
             return self.plan(in_ms, happening);
@@ -286,6 +296,7 @@ impl World {
             }
             Happening::Synced { member, boot, job } => self.synced(member, boot, job),
             Happening::Ask { client } => self.ask(client),
+            Happening::WatchElsewhere { watcher } => self.watch_elsewhere(watcher),
             Happening::Reset { at, peer } => self.event(at, Event::Unreachable { peer, reset: true }),
         }
     }
@@ -368,7 +379,8 @@ impl World {
                 }
             }
             Output::Removed { .. } => self.retire(id),
-            Output::Published { .. } | Output::Membership { .. } => {}
+            Output::Published { reader, events, .. } => self.published(id, &reader, &events),
+            Output::Membership { .. } => {}
         }
     }
 
@@ -386,99 +398,51 @@ impl World {
         self.plan(delay, Happening::Message { from, to, payload });
     }
 
-    fn ask(&mut self, client: usize) {
-        if self.stopping {
-            return;
-        }
-        let key = self.random.below(KEYS) as u8;
-        let value = self.records.len() as u64;
-        let operation = match self.random.below(4) {
-            0 => Operation::Put { key, value },
-            1 => Operation::Swap { key, value, expected: self.known.get(&key).copied().unwrap_or(0) },
-            _ => Operation::Get { key },
-        };
-        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
-        let member = ids[self.random.below(ids.len() as u64) as usize];
-        self.moment += 1;
-        let id = RequestId(self.moment);
-        if self.machines[&member].host.is_none() || self.paused(member).is_some() {
-            return self.plan(20, Happening::Ask { client });
-        }
-        let request = match &operation {
-            Operation::Put { key, value } => {
-                Request::Command(Command::new(CommandKind::Put(put(*key, *value))))
-            }
-            Operation::Swap { key, value, expected } => Request::Command(swap(*key, *value, *expected)),
-            Operation::Get { .. } => Request::Read,
-        };
-        self.waiting.insert((member, id), (client, self.records.len()));
-        self.records.push(Record {
-            asked: self.moment,
-            answered: u64::MAX,
-            operation,
-            outcome: Outcome::Unknown,
-        });
-        let deadline = self.local(member).after_ms(PATIENCE_MS);
-        self.event(member, Event::Request { id, request, deadline });
-    }
-
-    fn answered(&mut self, member: MemberId, id: RequestId, result: Result<Answer, Failure>) {
-        let Some((client, at)) = self.waiting.remove(&(member, id)) else { return };
-        self.moment += 1;
-        let record = &mut self.records[at];
-        record.answered = self.moment;
-        record.outcome = match result {
-            Ok(Answer::Applied { response: Ok(response), .. }) => match response.body {
-                Body::Txn(txn) if !txn.succeeded => Outcome::NotSwapped(response.revision),
-                _ => Outcome::Written(response.revision),
-            },
-            Ok(Answer::Readable(reader)) => {
-                let Operation::Get { key } = record.operation else { return };
-                let range = request::Range { key: check::key(key), ..request::Range::default() };
-                let read = reader.range(&range).expect("the newest revision is readable");
-                Outcome::Read(reader.revision(), read.kvs.into_iter().next())
-            }
-            Err(Failure::Timeout | Failure::Lost) => Outcome::Unknown,
-            Ok(_) | Err(_) => Outcome::Refused,
-        };
-        if let (Outcome::Read(_, kv), Operation::Get { key }) = (&record.outcome, &record.operation) {
-            self.known.insert(*key, kv.as_ref().map_or(0, |kv| kv.mod_revision));
-        }
-        let pause = self.random.below(30);
-        self.plan(pause, Happening::Ask { client });
-    }
-
+    /// Every judge looks at what clients saw.
     fn verify(&mut self) -> Result<(), String> {
-        let members = self.membership().map(|membership| membership.members.clone()).unwrap_or_default();
-        let readers: Vec<_> = members
-            .keys()
-            .filter_map(|id| self.machines.get(id)?.host.as_ref()?.replica(GroupId::DEFAULT))
-            .map(|replica| replica.state().reader())
-            .collect();
-        let hashes: BTreeSet<u32> =
-            readers.iter().map(|reader| reader.hash(0).expect("the newest revision is readable")).collect();
+        let members: Vec<MemberId> = self
+            .membership()
+            .map(|membership| membership.members.keys().copied().collect())
+            .unwrap_or_default();
+        let mut hashes = BTreeSet::new();
+        for id in &members {
+            let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
+            let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { continue };
+            let reader = replica.state().reader();
+            hashes.insert(reader.hash(0).map_err(|error| error.to_string())?);
+            let holding = check::durability::Holding::of(&reader)?;
+            check::durability::check(&self.clients.records, &self.witness, &holding)
+                .map_err(|what| format!("member {id}: {what}"))?;
+        }
         if hashes.len() != 1 {
             return Err(format!("members that applied the same hold different states: {hashes:?}"));
         }
-        let events = readers[0].events(2, i64::MAX).expect("nothing was compacted");
-        self.report.operations = self.records.len() as u64;
-        let acknowledged = |record: &&Record| !matches!(record.outcome, Outcome::Unknown | Outcome::Refused);
-        self.report.acknowledged = self.records.iter().filter(acknowledged).count() as u64;
-        check::linearizable(&self.records, &events)
+        self.finish_watches(members[0])?;
+        let records = &self.clients.records;
+        self.report.operations = records.len() as u64;
+        self.report.acknowledged = records.iter().filter(|record| clients::is_success(record)).count() as u64;
+        let explained = check::linearizability::check(records, &self.witness)?;
+        check::compaction::check(records)?;
+        let clock = |from: u64, to: u64| {
+            let to = Time(to.min(self.now.0));
+            let passed = self
+                .machines
+                .values()
+                .map(|machine| machine.clock.at(to).since_ms(machine.clock.at(Time(from))));
+            passed.max().unwrap_or(0)
+        };
+        check::lease::check(records, &self.witness, &explained, &clock)?;
+        for watcher in &self.watchers {
+            check::watch::check(&watcher.watch, &self.witness)?;
+            self.report.watched += watcher.watch.heard.len() as u64;
+        }
+        match check::search::search(records) {
+            Verdict::Linearizable => self.report.searched += 1,
+            Verdict::GaveUp => {}
+            Verdict::Not(stuck) => {
+                return Err(format!("no order was found: what could be next does not fit: {stuck}"));
+            }
+        }
+        Ok(())
     }
-}
-
-fn put(key: u8, value: u64) -> Put {
-    Put { key: check::key(key), value: check::value(value), ..Put::default() }
-}
-
-fn swap(key: u8, value: u64, expected: i64) -> Command {
-    let compare = Compare {
-        relation: Relation::Equal as i32,
-        key: check::key(key),
-        range_end: Bytes::new(),
-        target: Some(Target::Mod(expected)),
-    };
-    let success = vec![request::Operation { kind: Some(OperationKind::Put(put(key, value))) }];
-    Command::new(CommandKind::Txn(Txn { compares: vec![compare], success, failure: Vec::new() }))
 }

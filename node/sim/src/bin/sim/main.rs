@@ -1,16 +1,17 @@
 //! Runs seeds, or tells the story of one.
 
-use std::time::{Duration, Instant};
+mod run;
 
-#[cfg(feature = "mutants")]
-use anyhow::Context as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
 #[cfg(feature = "mutants")]
 use quorate_sim::mutants;
 use quorate_sim::seed::{FAULTY_MS, voters};
 use quorate_sim::story::Story;
-use quorate_sim::world::{Report, World};
+use quorate_sim::world::World;
 
 /// Runs whole replicas in simulated worlds and checks what their clients saw.
 #[derive(Parser)]
@@ -22,17 +23,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Runs seeds until the time is over, and prints what was simulated, checked and injected.
+    /// Runs seeds until the time is over, and prints what was simulated, checked and injected. Goes on after a violation;
+    /// the exit code is 1 then.
     Run {
         /// For how long.
         #[arg(long, default_value_t = 1)]
         minutes: u64,
+        /// Stop behind so many seeds, if that comes first.
+        #[arg(long)]
+        seeds: Option<u64>,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         from: u64,
         /// Only this protocol; all in turn without it.
         #[arg(long)]
         protocol: Option<ProtocolKind>,
+        /// Threads.
+        #[arg(long, default_value_t = 1)]
+        jobs: u64,
     },
     /// Runs one seed and prints its story.
     Replay {
@@ -66,65 +74,50 @@ enum Verb {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     match Arguments::parse().command {
-        Verb::Run { minutes, from, protocol } => {
+        Verb::Run { minutes, seeds, from, protocol, jobs } => {
             let protocols = protocol.map_or_else(|| ProtocolKind::ALL.to_vec(), |one| vec![one]);
-            run(Duration::from_secs(60 * minutes), from, &protocols)
+            let until = Duration::from_secs(60 * minutes);
+            run::run(&run::Plan {
+                until,
+                from,
+                seeds: seeds.unwrap_or(u64::MAX),
+                protocols,
+                jobs: jobs.max(1),
+            })
         }
         #[cfg(feature = "mutants")]
         Verb::Mutants { only, budget_minutes, jobs, sound_seeds } => {
             let budget = Duration::from_secs_f64(60.0 * budget_minutes);
             let all = mutants::run::run(&mutants::run::Options { only, budget, jobs, sound_seeds });
-            anyhow::ensure!(all, "a planted bug was not caught, or a check failed without one");
-            Ok(())
+            if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         #[cfg(feature = "mutants")]
-        Verb::Replay { mutant: Some(name), protocol, seed, messages } => {
-            let bug = mutants::Bug::named(&name).with_context(|| format!("there is no bug {name:?}"))?;
-            bug.plant();
-            replay(protocol, seed, messages)
-        }
+        Verb::Replay { mutant: Some(name), protocol, seed, messages } => match mutants::Bug::named(&name) {
+            Some(bug) => {
+                bug.plant();
+                replay(protocol, seed, messages)
+            }
+            None => {
+                eprintln!("there is no bug {name:?}");
+                ExitCode::FAILURE
+            }
+        },
         Verb::Replay { protocol, seed, messages, .. } => replay(protocol, seed, messages),
     }
 }
 
-fn replay(protocol: ProtocolKind, seed: u64, messages: bool) -> anyhow::Result<()> {
+fn replay(protocol: ProtocolKind, seed: u64, messages: bool) -> ExitCode {
     let story = if messages { Story::Messages } else { Story::Short };
-    let world = World::new(protocol, seed, voters(seed), story);
-    let report = world.run(FAULTY_MS).map_err(|error| anyhow::anyhow!(error))?;
-    println!("{report:#?}");
-    Ok(())
-}
-
-fn run(time: Duration, from: u64, protocols: &[ProtocolKind]) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let mut totals = vec![(Report::default(), 0u64); protocols.len()];
-    for seed in from.. {
-        if begin.elapsed() >= time {
-            break;
+    match World::new(protocol, seed, voters(seed), story).run(FAULTY_MS) {
+        Ok(report) => {
+            println!("{report:#?}");
+            ExitCode::SUCCESS
         }
-        for (protocol, (total, seeds)) in protocols.iter().zip(&mut totals) {
-            let report =
-                World::new(*protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS).map_err(|error| {
-                    anyhow::anyhow!(
-                        "{protocol}, seed {seed}: {error}\n\
-                     replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}"
-                    )
-                })?;
-            *seeds += 1;
-            total.add(&report);
+        Err(violation) => {
+            println!("violation: {violation}");
+            ExitCode::FAILURE
         }
     }
-    for (protocol, (total, seeds)) in protocols.iter().zip(&totals) {
-        println!("{protocol}");
-        println!("  seeds                {seeds}");
-        println!("  simulated            {} s", total.simulated_ms / 1000);
-        println!("  operations checked   {} ({} acknowledged)", total.operations, total.acknowledged);
-        for (class, count) in total.faults.iter().chain(&total.reached) {
-            println!("  {class:<50} {count}");
-        }
-        println!("  violations           0");
-    }
-    Ok(())
 }

@@ -1,0 +1,120 @@
+//! Many seeds.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::seed::{FAULTY_MS, voters};
+use quorate_sim::story::Story;
+use quorate_sim::world::{Report, World};
+
+/// What to run.
+pub(super) struct Plan {
+    pub(super) until: Duration,
+    pub(super) from: u64,
+    pub(super) seeds: u64,
+    pub(super) protocols: Vec<ProtocolKind>,
+    pub(super) jobs: u64,
+}
+
+/// What one protocol's seeds showed.
+#[derive(Default)]
+struct Total {
+    report: Report,
+    seeds: u64,
+    violations: Vec<(u64, String)>,
+}
+
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// Violations that are told in full.
+const TOLD_MAX: usize = 10;
+
+pub(super) fn run(plan: &Plan) -> ExitCode {
+    let begin = Instant::now();
+    let next = AtomicU64::new(plan.from);
+    let totals: Vec<Mutex<Total>> = plan.protocols.iter().map(|_| Mutex::default()).collect();
+    let last_told = Mutex::new(Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..plan.jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if begin.elapsed() >= plan.until || seed - plan.from >= plan.seeds {
+                        return;
+                    }
+                    for (protocol, total) in plan.protocols.iter().zip(&totals) {
+                        one(*protocol, seed, total);
+                    }
+                    progress(seed - plan.from + 1, begin, &totals, &last_told);
+                }
+            });
+        }
+    });
+    let mut violations = 0;
+    for (protocol, total) in plan.protocols.iter().zip(totals) {
+        let total = total.into_inner().unwrap_or_default();
+        violations += total.violations.len();
+        print(*protocol, &total, begin.elapsed());
+    }
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(protocol: ProtocolKind, seed: u64, total: &Mutex<Total>) {
+    let outcome = World::new(protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS);
+    let Ok(mut total) = total.lock() else { return };
+    total.seeds += 1;
+    match outcome {
+        Ok(report) => total.report.add(&report),
+        Err(violation) => {
+            eprintln!("\n{protocol}, seed {seed}: {violation}");
+            total.violations.push((seed, violation));
+        }
+    }
+}
+
+fn progress(done: u64, begin: Instant, totals: &[Mutex<Total>], last_told: &Mutex<Instant>) {
+    let Ok(mut last_told) = last_told.lock() else { return };
+    if last_told.elapsed() < PROGRESS || !std::io::stderr().is_terminal() {
+        return;
+    }
+    *last_told = Instant::now();
+    let (mut operations, mut violations) = (0, 0);
+    for total in totals.iter().filter_map(|total| total.lock().ok()) {
+        operations += total.report.operations;
+        violations += total.violations.len();
+    }
+    let seconds = begin.elapsed().as_secs();
+    eprint!(
+        "\r{seconds} s: {done} seeds of each protocol, {operations} operations, {violations} violations   "
+    );
+}
+
+fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
+    let Total { report, seeds, violations } = total;
+    println!("{protocol}");
+    println!(
+        "  seeds                {seeds} ({:.0} in a second)",
+        *seeds as f64 / took.as_secs_f64().max(0.001)
+    );
+    println!("  simulated            {} s", report.simulated_ms / 1000);
+    println!("  operations checked   {} ({} succeeded)", report.operations, report.acknowledged);
+    println!("  watch answers        {}", report.watched);
+    println!("  orders searched      {}", report.searched);
+    println!("  faults");
+    for (class, count) in &report.faults {
+        println!("    {class:<50} {count}");
+    }
+    println!("  reached");
+    for (class, count) in &report.reached {
+        println!("    {class:<50} {count}");
+    }
+    println!("  violations           {}", violations.len());
+    for (seed, violation) in violations.iter().take(TOLD_MAX) {
+        println!("    seed {seed}: {violation}");
+        println!("    replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}");
+    }
+}
