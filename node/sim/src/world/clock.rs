@@ -38,6 +38,13 @@ impl Clock {
         Time(part.local_ms + (world.0 - part.world_ms) * part.rate / TRUE_RATE)
     }
 
+    /// The least that it shows within this millisecond of the world: before it jumps there.
+    pub(super) fn before(&self, world: Time) -> Time {
+        let part = self.parts.iter().rev().find(|part| part.world_ms < world.0).copied();
+        let part = part.unwrap_or(Part { world_ms: 0, local_ms: 0, rate: TRUE_RATE });
+        Time(part.local_ms + (world.0 - part.world_ms) * part.rate / TRUE_RATE)
+    }
+
     /// When it will show `local`, if it goes on as it does.
     pub(super) fn when(&self, local: Time) -> Time {
         let part = self.newest();
@@ -74,6 +81,8 @@ mod tests {
         clock.jump(Time(2_000), 700);
         assert_eq!(clock.at(Time(500)), Time(500));
         assert_eq!(clock.at(Time(1_999)), Time(2_498));
+        assert_eq!(clock.before(Time(2_000)), Time(2_500));
+        assert_eq!(clock.at(Time(2_000)), Time(3_200));
         assert_eq!(clock.at(Time(4_000)), Time(6_200));
         assert_eq!(clock.when(Time(6_200)), Time(4_000));
         assert_eq!(clock.at(clock.when(Time(6_201))), Time(6_201));

@@ -428,7 +428,7 @@ impl World {
             let passed = self
                 .machines
                 .values()
-                .map(|machine| machine.clock.at(to).since_ms(machine.clock.at(Time(from))));
+                .map(|machine| machine.clock.at(to).since_ms(machine.clock.before(Time(from))));
             passed.max().unwrap_or(0)
         };
         check::lease::check(records, &self.witness, &explained, &clock)?;
