@@ -53,10 +53,30 @@ mutants: ## plant every known bug, one at a time, and see whether the simulator 
 kills: ## kill real members under load KILLS times with each protocol, and check every client's history
 	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test processes kills:: -- --nocapture --test-threads=1
 
+BENCH = $(CARGO) run --quiet --locked -p quorate-e2e --bin quorate-benchmarks --
+bench: ## Quorate beside etcd, one and three members, with three generators; results go to docs/benchmarks (half an hour)
+	@$(BENCH) full
+
+bench-quick: ## its short form, under 4 minutes; recorded for bench-check
+	@$(BENCH) quick
+
+bench-check: ## the short form again: an error if a ratio to etcd is more than 15 % worse than recorded
+	@$(BENCH) check
+
+bench-growth: ## clients, values, keys and members grow: tables and plots (an hour and a half)
+	@$(BENCH) growth
+
+KILLS_OF_LEADERS ?= 50
+bench-failover: ## the leader is killed and stopped: gaps between acknowledged writes, beside etcd's
+	@$(BENCH) failover --times $(KILLS_OF_LEADERS)
+
+profile: ## flame graphs of a member, and the budget of one Put (linux-perf)
+	@$(BENCH) profile
+
 test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test charts -- --ignored
 	$(CARGO) test --locked -p quorate-e2e --test kubernetes -- --ignored --test-threads=1
 	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 
 # The playground's test and the lab start each other's programs: they are built first.
-.PHONY: help playground up down kubernetes-up kubernetes-down images build fix verify sim mutants kills test
+.PHONY: help bench bench-quick bench-check bench-growth bench-failover profile playground up down kubernetes-up kubernetes-down images build fix verify sim mutants kills test

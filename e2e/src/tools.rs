@@ -31,6 +31,15 @@ pub const ETCD: Set = Set {
     minutes: 1,
 };
 
+/// etcd's own generator of load.
+pub const ETCD_BENCHMARK: Set = Set {
+    name: "etcd-benchmark",
+    packages: &["go.etcd.io/etcd/v3/tools/benchmark"],
+    renames: &[],
+    linker_flags: "-s -w",
+    minutes: 1,
+};
+
 /// Kubernetes: every part in one binary, told apart by the name it is called by.
 pub const KUBERNETES: Set = Set {
     name: "kubernetes",

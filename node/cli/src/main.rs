@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use quorate_cli::{playground, snapshot};
+use quorate_cli::{bench, playground, snapshot};
 
 /// Tools around the Quorate store. (Keys are read and written with etcdctl.)
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Load on any server with etcd's v3 API: throughput, latencies, errors, and what the generator itself cost
+    Bench(Box<bench::Options>),
     /// Members on this machine's loopback in one terminal, with a live view of who leads; to try the store alone
     Playground(playground::Options),
     /// Snapshot files, as `etcdctl snapshot save` writes them
@@ -38,6 +40,7 @@ enum Snapshot {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Bench(options) => bench::run(*options),
         Command::Playground(options) => playground::run(options),
         Command::Snapshot { command: Snapshot::Status { file } } => snapshot::status(&file),
     }
