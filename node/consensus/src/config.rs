@@ -3,7 +3,7 @@
 use crate::id::MemberId;
 
 /// Settings of one member. All members of a group should agree on the times.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This member.
     pub id: MemberId,

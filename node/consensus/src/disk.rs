@@ -17,7 +17,7 @@ const PATIENCE_TIMEOUTS: u64 = 4;
 const MEAN_SHARE: u64 = 4;
 
 /// A mean of milliseconds in which old samples fade.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Mean {
     /// In sixteenths, so that small values do not get stuck.
     sixteenths: Option<u64>,
@@ -38,7 +38,7 @@ impl Mean {
 }
 
 /// A write is watched until it is durable; then the next one is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Disk {
     watched: Option<(WriteId, Time)>,
     newest: WriteId,

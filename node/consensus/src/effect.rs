@@ -7,7 +7,7 @@ use crate::id::{Epoch, Index, MemberId, ReadId, WriteId};
 use crate::input::ProposalId;
 
 /// Why a proposal or a read was refused. Expected, never an error of the member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Hash)]
 pub enum Refusal {
     /// Somebody else leads, or nobody is known to.
     #[error("this member is not the leader")]
@@ -36,7 +36,7 @@ pub enum Refusal {
 }
 
 /// An order to the log, all of it or nothing after a crash (a torn end loses a suffix of `entries` only).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Write {
     /// Its name; the next number.
     pub id: WriteId,
@@ -49,7 +49,7 @@ pub struct Write {
 }
 
 /// One effect. To be performed in the order given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Effect {
     /// Write to the log; step `Persisted` when it is durable.
     Write(Write),

@@ -6,7 +6,7 @@ use crate::disk::Mean;
 use crate::id::{Index, Time};
 
 /// How entries travel to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flow {
     /// Where it matches is not known: one message at a time, the next when answered or at the next heartbeat.
     Probe {
@@ -20,7 +20,7 @@ pub(crate) enum Flow {
 }
 
 /// One receiver. Invariant: `matched < next`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     /// Known to be on its disk and equal to the leader's log.
     pub(crate) matched: Index,
@@ -138,7 +138,7 @@ impl Progress {
 }
 
 /// Payload that a leader appended and that is not decided yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Backlog {
     entries: VecDeque<(Index, usize)>,
     size_bytes: usize,

@@ -44,7 +44,7 @@ pub(crate) struct Field<'a> {
 }
 
 /// What a member remembers of its hand-overs, over times in which it does not lead.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Handover {
     preferred: Option<(MemberId, Time)>,
     given_at: Option<Time>,

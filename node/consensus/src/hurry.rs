@@ -8,7 +8,7 @@ use crate::random::Random;
 const ELECTIONS: u32 = 4;
 
 /// A hint that the leader is gone. It shortens waiting and nothing else: whether there is a leader is asked of a quorum as ever.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Hurry {
     left: u32,
     gone_at: Option<Time>,

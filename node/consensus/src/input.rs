@@ -56,7 +56,7 @@ pub enum Input {
 pub struct ProposalId(pub u64);
 
 /// A command on its way into the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Proposal {
     /// Its name here.
     pub id: ProposalId,

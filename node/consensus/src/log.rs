@@ -4,7 +4,7 @@ use crate::entry::Entry;
 use crate::id::{Epoch, Index};
 
 /// How a group's log takes a write at a position that it holds already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// The entry and everything behind it are replaced: a history with one end (Raft, Zab).
     Tail,

@@ -15,7 +15,7 @@ use crate::view::{Fresh, View};
 /// Who leads, as others are told: epoch, leader, and whether this member leads and serves.
 pub(crate) type Leadership = (Epoch, Option<MemberId>, bool);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Outgoing {
     to: MemberId,
     payload: Bytes,
@@ -24,7 +24,7 @@ struct Outgoing {
 }
 
 /// One member's outgoing side.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Outbox {
     layout: Layout,
     fresh: Fresh,

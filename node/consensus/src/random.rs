@@ -1,7 +1,7 @@
 //! The only chance in a protocol: election timeouts. Seeded, so a run can be repeated.
 
 /// splitmix64 (Steele, Lea, Flood 2014).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -8,7 +8,7 @@ use crate::id::{Index, MemberId, ReadId};
 pub(crate) type Waiting = (Option<MemberId>, ReadId);
 
 /// The reads of a leader. At most one round is under way; what comes meanwhile joins the next one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Rounds {
     newest: u64,
     under_way: Option<(Index, Vec<Waiting>)>,

@@ -5,7 +5,7 @@ use crate::id::{Epoch, Index};
 use crate::log::{Layout, LogRead, Missing};
 
 /// What a step changes in the log: its end may be cut, then entries come, in order and without gaps.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Fresh {
     /// The log ends here before the entries come.
     pub(crate) keep: Option<Index>,

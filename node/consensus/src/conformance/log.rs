@@ -6,7 +6,7 @@ use crate::id::{Epoch, Index};
 use crate::log::{Layout, LogRead, Missing};
 
 /// A snapshot's mark, then entries; `None` is a hole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct MemoryLog {
     pub(crate) layout: Layout,
     base: (Index, Epoch),

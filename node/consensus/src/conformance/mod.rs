@@ -2,6 +2,7 @@
 
 mod chaos;
 mod elections;
+mod explore;
 mod flow;
 mod handover;
 pub(crate) mod log;

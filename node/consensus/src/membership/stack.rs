@@ -12,7 +12,7 @@ use crate::mutants::mutant;
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The membership before the log's first entry, then those in the log that are not below the commit index.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Stack(VecDeque<(Index, Membership)>);
 
 impl Stack {

@@ -12,7 +12,7 @@ use crate::mutants::mutant;
 use crate::quorum::Outcome;
 
 /// Phase 1 of a ballot.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Preparing {
     from: Index,
     /// By member, the first slot that it has not told of; `None` when it told of all.

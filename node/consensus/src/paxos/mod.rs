@@ -72,7 +72,7 @@ use reconfiguration::Stop;
 use transfer::Transfer;
 
 /// What a leader keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Leading {
     progress: BTreeMap<MemberId, Progress>,
     /// By member, slots behind its gapless prefix that it accepted.
@@ -86,7 +86,7 @@ struct Leading {
     backlog: Backlog,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum PartState {
     Acceptor,
     /// Asks whether anybody hears a leader.
@@ -96,7 +96,7 @@ enum PartState {
 }
 
 /// One member's Multi-Paxos.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Paxos {
     config: Config,
     random: Random,

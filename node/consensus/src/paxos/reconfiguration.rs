@@ -13,7 +13,7 @@ use crate::log::LogRead;
 use crate::membership::Membership;
 
 /// The newest stop that is known to be chosen.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Stop {
     /// Its slot, or a later chosen one.
     slot: Index,

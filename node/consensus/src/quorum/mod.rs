@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::id::MemberId;
 
 /// Two sets of voters; a decision needs a majority of each that is not empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Quorum {
     incoming: BTreeSet<MemberId>,
     outgoing: BTreeSet<MemberId>,

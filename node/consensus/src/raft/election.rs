@@ -12,7 +12,7 @@ use crate::mutants::mutant;
 use crate::quorum::Outcome;
 
 /// A candidate's count. A pre-candidate has not raised its term yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Campaign {
     pre: bool,
     votes: BTreeMap<MemberId, bool>,

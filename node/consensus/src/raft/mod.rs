@@ -51,7 +51,7 @@ use election::Campaign;
 use transfer::Transfer;
 
 /// What a leader keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Leading {
     progress: BTreeMap<MemberId, Progress>,
     /// Its first entry of the term; the leader serves when it is committed.
@@ -63,7 +63,7 @@ struct Leading {
     backlog: Backlog,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum PartState {
     Follower,
     Candidate(Campaign),
@@ -71,7 +71,7 @@ enum PartState {
 }
 
 /// One member's Raft.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Raft {
     config: Config,
     random: Random,

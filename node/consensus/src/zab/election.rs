@@ -8,7 +8,7 @@ use crate::id::{MemberId, Time};
 use crate::log::LogRead;
 
 /// A member that looks for a leader.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Looking {
     /// Whom it votes for; `None` before the election of a start.
     vote: Option<Vote>,

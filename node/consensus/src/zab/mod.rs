@@ -71,7 +71,7 @@ use election::Looking;
 use transfer::Transfer;
 
 /// How far a follower has come with its leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Stage {
     /// Phase 1: the epoch is not agreed.
     Discovery,
@@ -84,7 +84,7 @@ enum Stage {
 }
 
 /// What a follower keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Following {
     leader: MemberId,
     stage: Stage,
@@ -97,13 +97,13 @@ struct Following {
 }
 
 /// How far a leader has come with one follower.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Follower {
     stage: FollowerStage,
     progress: Progress,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FollowerStage {
     /// It was told the epoch.
     Informed,
@@ -116,7 +116,7 @@ enum FollowerStage {
 }
 
 /// What a leader keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Leading {
     stage: Stage,
     /// CEPOCH: accepted epochs, until a quorum has told.
@@ -136,7 +136,7 @@ struct Leading {
     backlog: Backlog,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum PartState {
     Looking(Looking),
     Following(Following),
@@ -144,7 +144,7 @@ enum PartState {
 }
 
 /// One member's Zab.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Zab {
     config: Config,
     random: Random,

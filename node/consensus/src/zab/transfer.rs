@@ -6,7 +6,7 @@ use crate::id::{MemberId, Time};
 use crate::log::LogRead;
 
 /// A hand-over under way: no proposals are taken until it is over.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Transfer {
     to: MemberId,
     /// This leader's disk fails it: if the successor does not come, it stops leading all the same.
