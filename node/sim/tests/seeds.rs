@@ -34,6 +34,18 @@ fn zab_holds_what_it_promises_in_three_hundred_worlds() {
     three_hundred_worlds(ProtocolKind::Zab);
 }
 
+#[test]
+fn witnesses_stop_nothing_and_lose_nothing() {
+    for protocol in ProtocolKind::ALL {
+        for seed in 1..=60 {
+            let (voters, witnesses) = [(3, 1), (5, 2)][(seed % 2) as usize];
+            World::with_witnesses(protocol, seed, voters, witnesses, Story::Silent)
+                .run(10_000)
+                .unwrap_or_else(|error| panic!("{protocol}, seed {seed}, {witnesses} of {voters}: {error}"));
+        }
+    }
+}
+
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
 const REGRESSIONS: [(ProtocolKind, u64, &str); 6] = [
     (

@@ -8,13 +8,12 @@ use quorate_consensus::membership::Membership;
 pub(super) struct Proposed;
 
 impl Proposed {
-    pub(super) fn check(&self, entry: &Entry) -> Result<(), String> {
+    pub(super) fn check(&self, entry: &Entry, witness: bool) -> Result<(), String> {
         let sound = match entry.kind {
             Kind::NoOp => entry.payload.is_empty() || entry.payload.len() == 8,
-            Kind::Command => entry.payload.len() >= 24,
+            Kind::Command => !witness && entry.payload.len() >= 24,
             Kind::Membership => Membership::decode(&entry.payload).is_ok(),
-            // There is no witness in these worlds.
-            Kind::Header => false,
+            Kind::Header => witness && entry.payload.is_empty(),
         };
         if sound && entry.epoch.0 > 0 { Ok(()) } else { Err(format!("nobody proposed {entry:?}")) }
     }

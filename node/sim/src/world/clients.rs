@@ -249,7 +249,8 @@ impl World {
         if self.clients.stopped {
             return;
         }
-        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
+        let ids = self.machines.keys().filter(|id| !self.without_data.contains(id));
+        let ids: Vec<MemberId> = ids.copied().collect();
         let member = ids[self.random.below(ids.len() as u64) as usize];
         if self.machines[&member].host.is_none() || self.paused(member).is_some() {
             return self.plan(20, Happening::Ask { client });

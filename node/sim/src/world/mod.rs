@@ -95,6 +95,8 @@ pub struct World {
     reorder_ms: u64,
     /// Whether members come and go.
     churns: bool,
+    /// Witnesses: no client comes to them, and no state is looked at.
+    without_data: BTreeSet<MemberId>,
     /// Changes of the membership that were asked for.
     changes: BTreeMap<(MemberId, RequestId), &'static str>,
     clients: Clients,
@@ -120,7 +122,20 @@ impl World {
     /// A world of this many voters.
     #[must_use]
     pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: Story) -> Self {
-        let members = (1..=voters).map(|id| (MemberId(id), churn::member(id, Role::Voter))).collect();
+        Self::with_witnesses(protocol, seed, voters, 0, story)
+    }
+
+    /// A world of so many voters, of which the last ones are witnesses. Then nobody comes or goes.
+    #[must_use]
+    pub fn with_witnesses(
+        protocol: ProtocolKind,
+        seed: u64,
+        voters: u64,
+        witnesses: u64,
+        story: Story,
+    ) -> Self {
+        let role = |id| if id > voters - witnesses { Role::Witness } else { Role::Voter };
+        let members = (1..=voters).map(|id| (MemberId(id), churn::member(id, role(id)))).collect();
         let initial = Membership { members, ..Membership::default() };
         let mut world = Self {
             protocol,
@@ -134,7 +149,8 @@ impl World {
             loss_percent: 0,
             reorder_ms: DELAY_MS_MAX,
             // Every other world: those of one voter stay as they are.
-            churns: voters > 1 && seed % 8 >= 4,
+            churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
+            without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             changes: BTreeMap::new(),
             clients: Clients::default(),
             watchers: Vec::new(),
@@ -405,7 +421,7 @@ impl World {
             .map(|membership| membership.members.keys().copied().collect())
             .unwrap_or_default();
         let mut hashes = BTreeSet::new();
-        for id in &members {
+        for id in members.iter().filter(|id| !self.without_data.contains(id)) {
             let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
             let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { continue };
             let reader = replica.state().reader();

@@ -48,7 +48,9 @@ impl World {
         let up: Vec<MemberId> = self
             .machines
             .iter()
-            .filter(|(_, machine)| machine.host.is_some() && machine.paused_until <= self.now)
+            .filter(|(id, machine)| {
+                machine.host.is_some() && machine.paused_until <= self.now && !self.without_data.contains(id)
+            })
             .map(|(&id, _)| id)
             .collect();
         let member = up.get(self.random.below(up.len() as u64) as usize).copied();
