@@ -44,8 +44,8 @@ verify: ## formats, lints, unit and simulation tests (no root, no Kubernetes)
 KILLS ?= 1000
 MINUTES ?= 1
 JOBS ?= 1
-sim: ## simulate for MINUTES and print what was checked
-	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES)
+sim: ## simulate for MINUTES on JOBS threads and print what was checked
+	$(CARGO) run --release --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES) --jobs $(JOBS)
 
 mutants: ## plant every known bug, one at a time, and see whether the simulator catches it (JOBS=2)
 	$(CARGO) run --profile mutants --locked -p quorate-sim --features mutants --bin sim -- mutants --jobs $(JOBS)

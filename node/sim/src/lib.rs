@@ -1,5 +1,6 @@
-//! Whole members in a world made from one seed: a network that loses, delays, repeats and reorders, disks that forget and
-//! tear what was not synced, crashes, partitions. Every client's history is checked for linearizability.
+//! Whole members in a world made from one seed: network, disks, clocks and machines that fail in every way that [`schedule`]
+//! names, members that come and go, clients that use the whole store. [`check`] judges what clients saw. `DESIGN.md` tells how
+//! it hangs together.
 //!
 //! The same seed gives the same run, event by event: [`world::Report::trace`] is equal.
 
@@ -8,7 +9,10 @@ pub mod history;
 mod invariants;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod partitions;
 pub mod random;
+pub mod schedule;
 pub mod seed;
+pub mod shrink;
 pub mod story;
 pub mod world;

@@ -1,4 +1,4 @@
-//! Members come, are promoted, and go for good, as the operator would have it.
+//! Members come, are promoted, and go for good; lost ones are replaced, as the operator would have it.
 
 use quorate_consensus::id::MemberId;
 use quorate_consensus::membership::{Member, Membership, Role};
@@ -6,14 +6,16 @@ use quorate_replica::change::MembershipChange;
 use quorate_replica::event::{Event, GroupId, Request, RequestId};
 use quorate_replica::output::{Answer, Failure};
 
-use super::World;
 use super::clients::PATIENCE_MS;
 use super::machine::Machine;
+use super::{Happening, World};
 
-/// Machines that a world has in its whole life, at most.
+/// Machines that a world has in its whole life at most, those that replace lost ones left out.
 const MACHINES_MAX: u64 = 8;
 /// Voters are removed down to so many.
 const VOTERS_MIN: usize = 3;
+/// The operator looks this often.
+const LOOK_MS: u64 = 700;
 
 /// A member as the world names it.
 pub(super) fn member(id: u64, role: Role) -> Member {
@@ -29,20 +31,56 @@ pub(super) fn member(id: u64, role: Role) -> Member {
 }
 
 impl World {
-    /// Asks some member for a change that fits what that member knows.
-    pub(super) fn churn(&mut self) {
+    /// Some member, and the membership that it knows.
+    fn asked(&mut self) -> Option<(MemberId, Membership)> {
         let up: Vec<MemberId> =
             self.machines.iter().filter(|(_, machine)| machine.host.is_some()).map(|(&id, _)| id).collect();
-        if up.is_empty() {
-            return;
+        let asked = *up.get(self.random.below(up.len() as u64) as usize)?;
+        let replica = self.machines[&asked].host.as_ref()?.replica(GroupId::DEFAULT)?;
+        Some((asked, replica.membership().clone()))
+    }
+
+    fn next_machine(&self) -> u64 {
+        self.machines.len() as u64 + 1
+    }
+
+    fn ask_change(&mut self, asked: MemberId, class: &'static str, change: MembershipChange) {
+        self.moment += 1;
+        let id = RequestId(self.moment);
+        self.changes.insert((asked, id), class);
+        self.change_asked = self.now;
+        let deadline = self.local(asked).after_ms(PATIENCE_MS);
+        self.event(asked, Event::Request { id, request: Request::Change(change), deadline });
+    }
+
+    /// Asks some member for a change that fits what that member knows.
+    pub(super) fn churn(&mut self) -> bool {
+        self.asked().is_some_and(|(asked, _)| self.churn_at(asked))
+    }
+
+    /// A member that was elected a moment ago is asked at once: nothing of its epoch is committed yet.
+    pub(super) fn churn_early(&mut self, leader: MemberId) {
+        if self.churns && !self.schedule.faults.is_empty() && self.random.chance(30) {
+            self.plan(0, Happening::Churn { asked: leader });
         }
-        let asked = up[self.random.below(up.len() as u64) as usize];
-        let host = self.machines[&asked].host.as_ref();
-        let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { return };
+    }
+
+    /// Asks this member for a change that fits what it knows.
+    pub(super) fn churn_at(&mut self, asked: MemberId) -> bool {
+        // One disruption at a time.
+        let host = self.machines.get(&asked).and_then(|machine| machine.host.as_ref());
+        let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { return false };
+        if !self.atlas.is_sound() {
+            return false;
+        }
         let membership = replica.membership().clone();
+        if self.random.chance(10) {
+            return self.move_member(asked, &membership);
+        }
         let learner = membership.members.values().find(|member| member.role == Role::Learner);
         let voters: Vec<MemberId> = membership.voters().into_iter().collect();
-        let next = self.machines.len() as u64 + 1;
+        let next = self.next_machine();
+        let replaced = voters.get(self.random.below(2 * voters.len() as u64) as usize).copied();
         let (class, change) = match (learner, self.random.below(3)) {
             (Some(learner), 0 | 1) => ("learner promoted", MembershipChange::Promote(learner.id)),
             (_, 2) if voters.len() > VOTERS_MIN => {
@@ -50,16 +88,63 @@ impl World {
                 ("member removed", MembershipChange::Remove(leaving))
             }
             (None, _) if next <= MACHINES_MAX => {
-                let newcomer = member(next, Role::Learner);
-                ("learner added", MembershipChange::Add { member: newcomer, replaces: None })
+                let mut newcomer = member(next, Role::Learner);
+                let urls = replaced.and_then(|id| Some(membership.member(id)?.peer_urls.clone()));
+                let class = if urls.is_some() { "learner added in a voter's place" } else { "learner added" };
+                newcomer.peer_urls = urls.unwrap_or(newcomer.peer_urls);
+                (class, MembershipChange::Add { member: newcomer, replaces: replaced })
             }
-            (_, _) => return,
+            (_, _) => return false,
         };
+        self.ask_change(asked, class, change);
+        true
+    }
+
+    /// A member gets another URL.
+    fn move_member(&mut self, asked: MemberId, membership: &Membership) -> bool {
+        let ids: Vec<MemberId> = membership.members.keys().copied().collect();
+        let Some(&id) = ids.get(self.random.below(ids.len() as u64) as usize) else { return false };
         self.moment += 1;
-        let id = RequestId(self.moment);
-        self.changes.insert((asked, id), class);
-        let deadline = self.local(asked).after_ms(PATIENCE_MS);
-        self.event(asked, Event::Request { id, request: Request::Change(change), deadline });
+        let urls = vec![format!("sim://{id}/{}", self.moment)];
+        self.ask_change(asked, "member moved", MembershipChange::UpdatePeerUrls(id, urls));
+        true
+    }
+
+    /// Looks for lost members, and takes the next step of replacing one: a new member with the lost one's URLs joins as a
+    /// learner, is promoted, and the lost id leaves in the same change.
+    pub(super) fn operate(&mut self) {
+        self.plan(LOOK_MS, Happening::Operate);
+        if !self.plans_changes {
+            return;
+        }
+        let lost = |world: &Self, id: &MemberId| world.machines.get(id).is_some_and(|machine| machine.lost);
+        let Some((asked, membership)) = self.asked() else { return };
+        let Some(gone) = membership.members.values().find(|member| lost(self, &member.id)).cloned() else {
+            return;
+        };
+        let stands_in = |other: &&Member| other.id != gone.id && other.peer_urls == gone.peer_urls;
+        match membership.members.values().find(stands_in) {
+            // A replacement that was lost, too, or a learner that nobody needs any more, leaves.
+            Some(other) if lost(self, &other.id) => {
+                let id = if other.role == Role::Learner { other.id } else { gone.id };
+                self.ask_change(asked, "lost member removed", MembershipChange::Remove(id));
+            }
+            Some(other) if other.role == Role::Learner => {
+                self.ask_change(asked, "lost member replaced", MembershipChange::Promote(other.id));
+            }
+            Some(_) => {}
+            None if gone.role == Role::Learner => {
+                self.ask_change(asked, "lost learner removed", MembershipChange::Remove(gone.id));
+            }
+            None => {
+                let newcomer = Member {
+                    peer_urls: gone.peer_urls.clone(),
+                    ..member(self.next_machine(), Role::Learner)
+                };
+                let change = MembershipChange::Add { member: newcomer, replaces: Some(gone.id) };
+                self.ask_change(asked, "replacement added", change);
+            }
+        }
     }
 
     /// A change was decided or refused. Whoever is new starts with the membership that it was told, as a process does that
@@ -67,27 +152,36 @@ impl World {
     pub(super) fn changed(&mut self, class: &'static str, result: Result<Answer, Failure>) {
         let Ok(Answer::Changed(membership)) = result else { return };
         self.tell(|| format!("{class}: voters {:?}", membership.voters()));
-        *self.report.faults.entry(class).or_default() += 1;
+        *self.report.changes.entry(class).or_default() += 1;
+        if class == "lost member replaced" {
+            self.reached("lost member replaced");
+        }
         self.start_newcomers(&membership);
     }
 
-    /// Starts members that have no machine yet.
+    /// Starts members that have no machine yet, and lets go those that were removed while they were lost.
     pub(super) fn start_newcomers(&mut self, membership: &Membership) {
         let missing = membership.members.keys().copied().filter(|id| !self.machines.contains_key(id));
         for id in missing.collect::<Vec<_>>() {
             self.machines.insert(id, Machine::new(membership.clone()));
             self.boot(id);
         }
+        let gone = membership.removed.iter().copied();
+        for id in
+            gone.filter(|id| self.machines.get(id).is_some_and(|machine| machine.lost)).collect::<Vec<_>>()
+        {
+            self.change_machine(id, |machine| machine.retired = true);
+            self.atlas.forget(id);
+        }
     }
 
     /// The member learnt that it was removed: its process ends for good.
     pub(super) fn retire(&mut self, id: MemberId) {
         self.tell(|| format!("member {id} was told that it was removed"));
-        *self.report.reached.entry("removed member told").or_default() += 1;
-        self.crash(id);
-        if let Some(machine) = self.machines.get_mut(&id) {
-            machine.retired = true;
-        }
+        self.reached("removed member told");
+        self.change_machine(id, |machine| machine.retired = true);
+        self.kill(id);
+        self.atlas.forget(id);
     }
 
     /// The membership that the newest established leader has, if there is one.
@@ -95,5 +189,11 @@ impl World {
         let replicas = self.hosts().filter_map(|host| host.replica(GroupId::DEFAULT));
         let leaders = replicas.filter(|replica| replica.status().established);
         leaders.max_by_key(|replica| replica.status().epoch).map(|replica| replica.membership())
+    }
+
+    /// The newest established leader.
+    pub(super) fn leader(&self) -> Option<MemberId> {
+        let statuses = self.hosts().filter_map(|host| host.status(GroupId::DEFAULT));
+        statuses.filter(|status| status.established).max_by_key(|status| status.epoch).map(|status| status.id)
     }
 }

@@ -27,7 +27,7 @@ const TTL_S_MAX: u64 = 4;
 /// A client's patience; longer than an election, so that most requests get through one.
 pub(super) const PATIENCE_MS: u64 = 5_000;
 /// Between two operations of a client, at most.
-const PAUSE_MS_MAX: u64 = 30;
+const PAUSE_MS_MAX: u64 = 150;
 
 /// One client's memory.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,8 @@ pub(super) struct Clients {
     known: BTreeMap<Bytes, i64>,
     /// The newest revision that somebody was told.
     revision: i64,
+    /// Commands that succeeded so far.
+    pub(super) succeeded: u64,
     /// Nobody asks any more.
     pub(super) stopped: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Clients {
             waiting: BTreeMap::new(),
             known: BTreeMap::new(),
             revision: 1,
+            succeeded: 0,
             stopped: false,
         }
     }
@@ -101,6 +104,12 @@ fn any_range(random: &mut Random) -> Range {
 impl Clients {
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Whether a command that was asked behind this moment was applied.
+    pub(super) fn served_since(&self, order: u64) -> bool {
+        let later = self.records.iter().rev().take_while(|record| record.asked.order > order);
+        later.into_iter().any(|record| matches!(record.outcome, Outcome::Applied(_)))
     }
 
     /// A value that nobody else writes.
@@ -208,6 +217,16 @@ impl Clients {
         }
     }
 
+    /// What those ask who come all at once, each once.
+    fn of_the_crowd(&self, random: &mut Random) -> Operation {
+        if random.chance(70) {
+            let put = Put { key: any_key(random), value: self.value(0), ..Put::default() };
+            Operation::Command(CommandKind::Put(put))
+        } else {
+            Operation::Read { range: any_range(random), serializable: false }
+        }
+    }
+
     /// What a client learns for its next questions.
     fn learn(&mut self, client: usize, at: usize) {
         let Record { operation, outcome, .. } = &self.records[at];
@@ -253,9 +272,15 @@ impl World {
         let ids: Vec<MemberId> = ids.copied().collect();
         let member = ids[self.random.below(ids.len() as u64) as usize];
         if self.machines[&member].host.is_none() || self.paused(member).is_some() {
-            return self.plan(20, Happening::Ask { client });
+            if client < CLIENTS {
+                self.plan(20, Happening::Ask { client });
+            }
+            return;
         }
-        let operation = self.clients.any_operation(client, &mut self.random);
+        let operation = match client {
+            CLIENTS.. => self.clients.of_the_crowd(&mut self.random),
+            _ => self.clients.any_operation(client, &mut self.random),
+        };
         let asked = self.moment();
         let id = RequestId(asked.order);
         let request = match &operation {
@@ -298,16 +323,21 @@ impl World {
         if record.outcome != Outcome::Unknown {
             record.answered = answered;
         }
-        self.clients.learn(client, at);
-        let pause_ms = self.random.below(PAUSE_MS_MAX);
-        self.plan(pause_ms, Happening::Ask { client });
+        self.clients.succeeded += u64::from(matches!(record.outcome, Outcome::Applied(_)));
+        if client < CLIENTS {
+            self.clients.learn(client, at);
+            let pause_ms = self.random.below(PAUSE_MS_MAX);
+            self.plan(pause_ms, Happening::Ask { client });
+        }
     }
 
     /// A member ended: those who waited for it hear nothing, and ask somebody else.
     pub(super) fn unanswered(&mut self, member: MemberId) {
         let lost: Vec<_> = self.clients.waiting.keys().filter(|(at, _)| *at == member).copied().collect();
         for request in lost {
-            if let Some((client, _)) = self.clients.waiting.remove(&request) {
+            if let Some((client, _)) = self.clients.waiting.remove(&request)
+                && client < CLIENTS
+            {
                 self.plan(50, Happening::Ask { client });
             }
         }

@@ -63,10 +63,16 @@ impl Clock {
     }
 
     /// From now on it shows `rate` milliseconds for 1,000 of the world's.
-    #[cfg(test)]
     pub(super) fn run_at(&mut self, now: Time, rate: u64) {
         let local_ms = self.at(now).0;
         self.parts.push(Part { world_ms: now.0, local_ms, rate });
+    }
+
+    /// It runs as the world does.
+    pub(super) fn run_true(&mut self, now: Time) {
+        if self.newest().rate != TRUE_RATE {
+            self.run_at(now, TRUE_RATE);
+        }
     }
 }
 

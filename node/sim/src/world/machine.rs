@@ -6,6 +6,7 @@ use quorate_consensus::config::Config;
 use quorate_consensus::id::{MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::Membership;
+use quorate_replica::error::BootError;
 use quorate_replica::host::{Host, HostConfig, Retention};
 use quorate_storage::backend::memory::MemoryBackend;
 use quorate_storage::disk::sim::SimDisk;
@@ -30,8 +31,14 @@ pub(super) struct Machine {
     pub(super) paused_until: Time,
     /// A sync takes up to this long.
     pub(super) sync_ms_max: u64,
-    /// It was removed from the cluster, or replaced: it does not start again.
+    /// Its disk failed since it started.
+    pub(super) disk_failed: bool,
+    /// Its data is lost or damaged: it does not start again, and the operator replaces it.
+    pub(super) lost: bool,
+    /// It was removed from the cluster: it does not start again.
     pub(super) retired: bool,
+    /// The membership that it knew last.
+    pub(super) membership: Membership,
 }
 
 /// A sync of a healthy disk.
@@ -39,6 +46,7 @@ const SYNC_MS_MAX: u64 = 8;
 
 impl Machine {
     pub(super) fn new(initial: Membership) -> Self {
+        let membership = initial.clone();
         Self {
             disk: SimDisk::default(),
             backend: MemoryBackend::default(),
@@ -48,7 +56,10 @@ impl Machine {
             clock: Clock::default(),
             paused_until: Time(0),
             sync_ms_max: SYNC_MS_MAX,
+            disk_failed: false,
+            lost: false,
             retired: false,
+            membership,
         }
     }
 
@@ -63,11 +74,22 @@ impl Machine {
         Some(self.clock.when(local).max(now).max(self.paused_until))
     }
 
+    /// Whether it never starts again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.lost || self.retired
+    }
+
     /// Starts the process from what the disk holds.
-    pub(super) fn boot(&mut self, id: MemberId, protocol: ProtocolKind, seed: u64, now: Time) {
+    pub(super) fn boot(
+        &mut self,
+        id: MemberId,
+        protocol: ProtocolKind,
+        seed: u64,
+        now: Time,
+    ) -> Result<(), BootError> {
         let mut consensus = Config::new(id, seed);
         // Small limits, so that they are met.
-        consensus.append_bytes_max = 512;
+        consensus.append_bytes_max = if seed.is_multiple_of(2) { 512 } else { 64 };
         consensus.inflight_appends_max = 4;
         consensus.promotion_lag_max = 20;
         let config = HostConfig {
@@ -79,13 +101,13 @@ impl Machine {
             initial: self.initial.clone(),
         };
         self.boots += 1;
-        self.disk.fail_syncs(false);
         let (disk, backend) = (Arc::new(self.disk.clone()), Arc::new(self.backend.clone()));
-        let host = Host::open(config, disk, backend, self.local(now));
-        self.host = Some(host.expect("a member whose disk forgot only what was not synced starts again"));
+        let host = Host::open(config, disk, backend, self.local(now))?;
+        self.host = Some(host);
+        Ok(())
     }
 
-    /// The process ends at once: of what was not synced, chance decides what stays.
+    /// The power fails: of what was not synced, chance decides what stays.
     pub(super) fn crash(&mut self, random: &mut Random) {
         self.host = None;
         self.boots += 1;
@@ -94,8 +116,19 @@ impl Machine {
         self.backend.crash(|unpersisted| random.below(unpersisted as u64 + 1) as usize);
     }
 
+    /// The process ends: what it wrote stays in the page cache.
+    pub(super) fn kill(&mut self) {
+        self.host = None;
+        self.boots += 1;
+        self.disk.kill();
+    }
+
     pub(super) fn repair_disk(&mut self) {
         self.sync_ms_max = SYNC_MS_MAX;
         self.disk.fail_syncs(false);
+        self.disk.fail_writes(false);
+        self.disk.fill(false);
+        // What failed before is forgotten with the next start.
+        self.disk_failed &= self.host.is_none();
     }
 }

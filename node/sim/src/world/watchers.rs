@@ -75,7 +75,12 @@ impl World {
     /// A member published a state, with what is new in it.
     pub(super) fn published(&mut self, member: MemberId, reader: &Reader, events: &[Event]) {
         let at = self.moment();
-        if let Err(what) = self.witness.published(at, events) {
+        // What a process published when it ended may have reached nobody; it is in the history.
+        let last = self.witness.last();
+        let unheard = events.is_empty() && reader.revision() > last && reader.compacted() <= last;
+        let history =
+            if unheard { reader.events(last + 1, reader.revision()).unwrap_or_default() } else { Vec::new() };
+        if let Err(what) = self.witness.published(at, if unheard { &history } else { events }) {
             self.broken.get_or_insert(what);
         }
         for watcher in 0..self.watchers.len() {

@@ -16,6 +16,8 @@ struct Content {
     durable: Vec<u8>,
     /// Sectors that were written since the last sync.
     dirty: BTreeSet<usize>,
+    /// Sectors that the last two syncs made durable: whether they hold anything is not told by what came later.
+    recent: [BTreeSet<usize>; 2],
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +27,12 @@ struct State {
     durable_names: BTreeMap<PathBuf, u64>,
     next_file: u64,
     fail_syncs: bool,
+    fail_writes: bool,
+    full: bool,
+    /// The next write lands so many sectors farther on.
+    misdirect: Option<usize>,
+    /// Syncs of its file since a write was misdirected.
+    misdirected: Option<(u64, u32)>,
     /// Handles of before the last crash are dead.
     boot: u64,
 }
@@ -67,6 +75,66 @@ impl SimDisk {
         }
     }
 
+    /// A process ends: names, and what it wrote, stay as they are in the page cache; open handles are dead.
+    pub fn kill(&self) {
+        lock(&self.state).boot += 1;
+    }
+
+    /// From now on writes fail (or work again).
+    pub fn fail_writes(&self, fail: bool) {
+        lock(&self.state).fail_writes = fail;
+    }
+
+    /// From now on no file can be made or grow (or can again).
+    pub fn fill(&self, full: bool) {
+        lock(&self.state).full = full;
+    }
+
+    /// The next write lands so many sectors farther on in its file, and what it was to replace stays.
+    pub fn misdirect_next_write(&self, sectors: usize) {
+        lock(&self.state).misdirect = Some(sectors);
+    }
+
+    /// Writes that were to be misdirected are not.
+    pub fn direct_writes(&self) {
+        lock(&self.state).misdirect = None;
+    }
+
+    /// Whether a write will still be misdirected.
+    #[must_use]
+    pub fn is_misdirecting(&self) -> bool {
+        lock(&self.state).misdirect.is_some()
+    }
+
+    /// Whether a write was misdirected and its file was hardly synced since: it may be of the last batch.
+    #[must_use]
+    pub fn misdirected_lately(&self) -> bool {
+        lock(&self.state).misdirected.is_some_and(|(_, syncs)| syncs < 3)
+    }
+
+    /// Flips one bit of something durable that is not of the last two syncs of its file; `choose(end)` gives numbers below
+    /// `end`. The file, or `None` if there is nothing of that kind.
+    pub fn rot_anywhere(&self, mut choose: impl FnMut(usize) -> usize) -> Option<PathBuf> {
+        let mut state = lock(&self.state);
+        let names: Vec<(PathBuf, u64)> =
+            state.durable_names.iter().map(|(name, file)| (name.clone(), *file)).collect();
+        let (path, file) = names.get(choose(names.len().max(1)))?.clone();
+        let content = state.files.get_mut(&file)?;
+        let settled = |sector: usize| {
+            !content.dirty.contains(&sector) && content.recent.iter().all(|recent| !recent.contains(&sector))
+        };
+        let bytes = content.durable.iter().enumerate();
+        let used: Vec<usize> =
+            bytes.filter(|(at, byte)| **byte != 0 && settled(at / SECTOR_BYTES)).map(|(at, _)| at).collect();
+        let at = *used.get(choose(used.len().max(1)))?;
+        let mask = 1 << choose(8);
+        content.durable[at] ^= mask;
+        if let Some(byte) = content.now.get_mut(at) {
+            *byte ^= mask;
+        }
+        Some(path)
+    }
+
     /// Flips one bit of a file as it is on the medium; `false` if the file has no such byte.
     pub fn rot(&self, path: &Path, byte: usize, bit: u8) -> bool {
         let mut state = lock(&self.state);
@@ -97,6 +165,10 @@ impl SimDisk {
             durable_names: state.durable_names.clone(),
             next_file: state.next_file,
             fail_syncs: state.fail_syncs,
+            fail_writes: state.fail_writes,
+            full: state.full,
+            misdirect: state.misdirect,
+            misdirected: state.misdirected,
             boot: state.boot,
         };
         Self { state: Arc::new(Mutex::new(copy)) }
@@ -121,6 +193,7 @@ impl Disk for SimDisk {
         let mut state = lock(&self.state);
         let file = match state.names.get(path) {
             Some(file) => *file,
+            None if create && state.full => return Err(failed("open", path, io::ErrorKind::StorageFull)),
             None if create => {
                 state.next_file += 1;
                 let file = state.next_file;
@@ -192,9 +265,28 @@ impl File for SimFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), DiskError> {
-        self.with("write", |content| {
-            let from = usize::try_from(offset).expect("files of the simulator are small");
+        let (shift, full) = {
+            let mut state = lock(&self.state);
+            if state.fail_writes {
+                return Err(failed("write", &self.path, io::ErrorKind::Other));
+            }
+            let applies = !data.is_empty() && state.boot == self.boot;
+            let shift = state.misdirect.take_if(|_| applies);
+            if shift.is_some() {
+                state.misdirected = Some((self.file, 0));
+            }
+            (shift.map_or(0, |sectors| sectors * SECTOR_BYTES), state.full)
+        };
+        let written = self.with("write", |content| {
+            let mut from = usize::try_from(offset).expect("files of the simulator are small") + shift;
+            if shift > 0 && from + data.len() > content.now.len() {
+                // A file does not grow by it.
+                from = content.now.len().saturating_sub(data.len());
+            }
             let to = from + data.len();
+            if full && content.now.len() < to {
+                return false;
+            }
             if content.now.len() < to {
                 content.now.resize(to, 0);
             }
@@ -202,7 +294,9 @@ impl File for SimFile {
             if from < to {
                 content.dirty.extend(from / SECTOR_BYTES..=(to - 1) / SECTOR_BYTES);
             }
-        })
+            true
+        })?;
+        if written { Ok(()) } else { Err(failed("write", &self.path, io::ErrorKind::StorageFull)) }
     }
 
     fn size_bytes(&self) -> Result<u64, DiskError> {
@@ -210,6 +304,9 @@ impl File for SimFile {
     }
 
     fn set_size_bytes(&self, size_bytes: u64) -> Result<(), DiskError> {
+        if lock(&self.state).full && self.size_bytes()? < size_bytes {
+            return Err(failed("resize", &self.path, io::ErrorKind::StorageFull));
+        }
         self.with("resize", |content| {
             content.now.resize(usize::try_from(size_bytes).expect("files of the simulator are small"), 0);
         })
@@ -217,11 +314,24 @@ impl File for SimFile {
 
     fn sync(&self) -> Result<(), DiskError> {
         if lock(&self.state).fail_syncs {
+            // As Linux has it: the pages count as written, and no later sync writes them (Rebello et al., ATC 2020).
+            self.with("sync", |content| content.dirty.clear())?;
             return Err(failed("sync", &self.path, io::ErrorKind::Other));
         }
+        if let Some((_, syncs)) =
+            lock(&self.state).misdirected.as_mut().filter(|(file, _)| *file == self.file)
+        {
+            *syncs += 1;
+        }
         self.with("sync", |content| {
-            content.durable.clone_from(&content.now);
-            content.dirty.clear();
+            let dirty = std::mem::take(&mut content.dirty);
+            dirty.iter().for_each(|&sector| content.persist(sector));
+            // A file that shrank or grew has that length, too.
+            content.durable.resize(content.now.len(), 0);
+            if !dirty.is_empty() {
+                let [last, before] = &mut content.recent;
+                *before = std::mem::replace(last, dirty);
+            }
         })
     }
 

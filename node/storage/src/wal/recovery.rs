@@ -155,9 +155,19 @@ fn end(wal: &mut Wal, last: usize, synced: u64) -> Result<(), WalError> {
             segment.erase_behind()?;
         }
     }
-    // What is found is read back from the disk, so it was written; whether synced is not known. Sync it before use.
+    // What is found was written; whether it reached the medium is not known. The process before may have been killed, or its
+    // sync may have failed: the page cache then shows what the medium lacks, and counts it as written (Rebello et al., ATC
+    // 2020). So what is not marked as durable is written again, and synced before use.
     for segment in &wal.segments {
+        let marked = u32::try_from((synced + 1).saturating_sub(segment.first_sequence)).unwrap_or(u32::MAX);
+        if marked < segment.headers {
+            segment.write_again(marked)?;
+        }
         segment.file.sync()?;
+    }
+    for group in wal.groups.values_mut() {
+        group.store()?;
+        group.slots.file().sync()?;
     }
     wal.synced = wal.next_sequence - 1;
     Ok(())

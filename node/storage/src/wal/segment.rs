@@ -71,6 +71,19 @@ impl Segment {
         Ok(())
     }
 
+    /// Writes what the segment holds from this slot on once more. Not durable before the file's sync.
+    pub(super) fn write_again(&self, from_slot: u32) -> Result<(), WalError> {
+        let at = u64::from(from_slot) * HEADER_BYTES as u64;
+        let mut headers = vec![0; (self.headers - from_slot) as usize * HEADER_BYTES];
+        self.file.read_at(&mut headers, at)?;
+        let first = headers.first_chunk().and_then(Header::decode);
+        let offset = first.map_or(self.bodies, |header| header.offset);
+        let bodies = self.body(offset, self.bodies - offset)?;
+        self.file.write_at(&bodies, self.bodies_at() + u64::from(offset))?;
+        self.file.write_at(&headers, at)?;
+        Ok(())
+    }
+
     /// Makes every slot behind the last header empty. Not durable before the file's sync.
     pub(super) fn erase_behind(&self) -> Result<(), WalError> {
         let slots = (self.headers_max - self.headers) as usize;

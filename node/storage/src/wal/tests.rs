@@ -292,3 +292,59 @@ fn slots_are_replaced_one_by_one_have_holes_and_outlive_a_snapshot() {
     assert_eq!(wal.base(GROUP), (5, 0));
     assert_eq!((wal.epoch(GROUP, 6), wal.epoch(GROUP, 7), wal.epoch(GROUP, 9)), (Ok(1), hole, Ok(4)));
 }
+
+#[test]
+fn what_a_killed_process_had_written_is_durable_before_it_is_used() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk);
+    let vote = HardState { epoch: 3, vote: 9, established: 0, commit: 0 };
+    wal.append(GROUP, None, vec![record(1, 3)], Some(vote)).expect("open");
+    let _never_run = wal.flush().expect("the disk works");
+    disk.kill();
+    let found = open(&disk).expect("undamaged");
+    assert_eq!((found.hard_state(GROUP), all(&found)), (vote, vec![record(1, 3)]));
+    disk.crash(|| false);
+    let found = open(&disk).expect("undamaged");
+    assert_eq!((found.hard_state(GROUP), all(&found)), (vote, vec![record(1, 3)]));
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again_before_it_is_used() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk);
+    wal.append(GROUP, None, vec![record(1, 3)], None).expect("open");
+    sync(&mut wal);
+    let vote = HardState { epoch: 4, vote: 9, established: 0, commit: 0 };
+    wal.append(GROUP, None, (2..=30).map(|index| record(index, 4)).collect(), Some(vote)).expect("open");
+    let job = wal.flush().expect("the disk works").expect("something to sync");
+    disk.fail_syncs(true);
+    job.run().expect_err("syncs fail");
+    disk.fail_syncs(false);
+    disk.kill();
+    let found = open(&disk).expect("undamaged");
+    assert_eq!(found.hard_state(GROUP), vote);
+    let shown = all(&found);
+    disk.crash(|| false);
+    let found = open(&disk).expect("undamaged");
+    assert_eq!((found.hard_state(GROUP), all(&found)), (vote, shown));
+}
+
+#[test]
+fn a_full_disk_and_failing_writes_end_the_log_and_lose_nothing() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk);
+    wal.append(GROUP, None, (1..=5).map(|index| record(index, 1)).collect(), None).expect("open");
+    sync(&mut wal);
+    disk.fill(true);
+    wal.append(GROUP, None, (6..=60).map(|index| record(index, 1)).collect(), None).expect("open");
+    wal.flush().expect_err("a new segment has no room");
+    assert!(matches!(wal.append(GROUP, None, Vec::new(), None), Err(WalError::Poisoned)));
+    disk.kill();
+    assert!(matches!(open(&disk), Err(WalError::Disk(_))), "a start that can't write says so");
+    disk.fill(false);
+    let mut wal = open(&disk).expect("undamaged");
+    assert_eq!(all(&wal)[..5], (1..=5).map(|index| record(index, 1)).collect::<Vec<_>>());
+    disk.fail_writes(true);
+    wal.append(GROUP, None, vec![record(wal.last_index(GROUP) + 1, 2)], None).expect("open");
+    wal.flush().expect_err("writes fail");
+}

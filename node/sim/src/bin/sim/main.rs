@@ -1,5 +1,6 @@
 //! Runs seeds, or tells the story of one.
 
+mod replay;
 mod run;
 
 use std::process::ExitCode;
@@ -9,9 +10,7 @@ use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
 #[cfg(feature = "mutants")]
 use quorate_sim::mutants;
-use quorate_sim::seed::{FAULTY_MS, voters};
-use quorate_sim::story::Story;
-use quorate_sim::world::World;
+use quorate_sim::seed::FAULTY_MS;
 
 /// Runs whole replicas in simulated worlds and checks what their clients saw.
 #[derive(Parser)]
@@ -51,10 +50,33 @@ enum Verb {
         /// Print every message, too.
         #[arg(long)]
         messages: bool,
+        /// Only these faults of its schedule, by place, as a shrunk seed names them.
+        #[arg(long, value_delimiter = ',')]
+        keep: Option<Vec<usize>>,
+        /// Heal after so many milliseconds.
+        #[arg(long, default_value_t = FAULTY_MS)]
+        faulty_ms: u64,
         /// With this bug planted.
         #[cfg(feature = "mutants")]
         #[arg(long)]
         mutant: Option<String>,
+    },
+    /// Leaves faults out of a failing seed's schedule as long as it fails, then tells the story of what is left.
+    Shrink {
+        /// The protocol.
+        protocol: ProtocolKind,
+        /// The seed.
+        seed: u64,
+    },
+    /// Cuts links between three and five members in every way that matters, and prints a Markdown table of how long each
+    /// protocol took to serve writes again.
+    Partitions {
+        /// Runs of each case, with other timings.
+        #[arg(long, default_value_t = 5)]
+        runs: u64,
+        /// Cases of five members, drawn by chance.
+        #[arg(long, default_value_t = 12)]
+        sample: usize,
     },
     /// Plants known bugs, one at a time, and looks for each until a check fails; prints a table.
     #[cfg(feature = "mutants")]
@@ -94,30 +116,25 @@ fn main() -> ExitCode {
             if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         #[cfg(feature = "mutants")]
-        Verb::Replay { mutant: Some(name), protocol, seed, messages } => match mutants::Bug::named(&name) {
-            Some(bug) => {
-                bug.plant();
-                replay(protocol, seed, messages)
+        Verb::Replay { mutant: Some(name), protocol, seed, messages, keep, faulty_ms } => {
+            match mutants::Bug::named(&name) {
+                Some(bug) => {
+                    bug.plant();
+                    replay::replay(protocol, seed, messages, keep, faulty_ms)
+                }
+                None => {
+                    eprintln!("there is no bug {name:?}");
+                    ExitCode::FAILURE
+                }
             }
-            None => {
-                eprintln!("there is no bug {name:?}");
-                ExitCode::FAILURE
-            }
-        },
-        Verb::Replay { protocol, seed, messages, .. } => replay(protocol, seed, messages),
-    }
-}
-
-fn replay(protocol: ProtocolKind, seed: u64, messages: bool) -> ExitCode {
-    let story = if messages { Story::Messages } else { Story::Short };
-    match World::new(protocol, seed, voters(seed), story).run(FAULTY_MS) {
-        Ok(report) => {
-            println!("{report:#?}");
-            ExitCode::SUCCESS
         }
-        Err(violation) => {
-            println!("violation: {violation}");
-            ExitCode::FAILURE
+        Verb::Replay { protocol, seed, messages, keep, faulty_ms, .. } => {
+            replay::replay(protocol, seed, messages, keep, faulty_ms)
+        }
+        Verb::Shrink { protocol, seed } => replay::shrink(protocol, seed),
+        Verb::Partitions { runs, sample } => {
+            print!("{}", quorate_sim::partitions::table(runs, sample));
+            ExitCode::SUCCESS
         }
     }
 }

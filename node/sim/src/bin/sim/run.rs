@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_consensus::kind::ProtocolKind;
-use quorate_sim::seed::{FAULTY_MS, voters};
+use quorate_sim::schedule::Schedule;
+use quorate_sim::seed::FAULTY_MS;
+use quorate_sim::shrink;
 use quorate_sim::story::Story;
-use quorate_sim::world::{Report, World};
+use quorate_sim::world::Report;
 
 /// What to run.
 pub(super) struct Plan {
@@ -32,6 +34,8 @@ struct Total {
 const PROGRESS: Duration = Duration::from_secs(2);
 /// Violations that are told in full.
 const TOLD_MAX: usize = 10;
+/// Violations of one protocol that are shrunk.
+const SHRUNK_MAX: usize = 2;
 
 pub(super) fn run(plan: &Plan) -> ExitCode {
     let begin = Instant::now();
@@ -64,7 +68,7 @@ pub(super) fn run(plan: &Plan) -> ExitCode {
 }
 
 fn one(protocol: ProtocolKind, seed: u64, total: &Mutex<Total>) {
-    let outcome = World::new(protocol, seed, voters(seed), Story::Silent).run(FAULTY_MS);
+    let outcome = shrink::run(protocol, seed, Schedule::of(seed, FAULTY_MS), Story::Silent);
     let Ok(mut total) = total.lock() else { return };
     total.seeds += 1;
     match outcome {
@@ -104,8 +108,18 @@ fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
     println!("  operations checked   {} ({} succeeded)", report.operations, report.acknowledged);
     println!("  watch answers        {}", report.watched);
     println!("  orders searched      {}", report.searched);
-    println!("  faults");
+    println!("  messages lost        {}", report.lost);
+    let injected: u64 = report.faults.values().sum();
+    println!(
+        "  faults               {injected} in {} classes, {} at once at most",
+        report.faults.len(),
+        report.overlapping
+    );
     for (class, count) in &report.faults {
+        println!("    {class:<50} {count}");
+    }
+    println!("  changes of the membership");
+    for (class, count) in &report.changes {
         println!("    {class:<50} {count}");
     }
     println!("  reached");
@@ -116,5 +130,10 @@ fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
     for (seed, violation) in violations.iter().take(TOLD_MAX) {
         println!("    seed {seed}: {violation}");
         println!("    replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}");
+    }
+    for (seed, _) in violations.iter().take(SHRUNK_MAX) {
+        if let Some(shrunk) = shrink::shrink(protocol, *seed, FAULTY_MS) {
+            super::replay::print(protocol, *seed, &shrunk);
+        }
     }
 }

@@ -1,0 +1,79 @@
+//! From a failing seed to few faults and a short run that still fail (delta debugging, Zeller & Hildebrandt 2002).
+
+use std::panic::{self, AssertUnwindSafe};
+
+use quorate_consensus::kind::ProtocolKind;
+
+use crate::schedule::Schedule;
+use crate::seed;
+use crate::story::Story;
+use crate::world::{Report, World};
+
+/// Runs that one shrinking takes at most.
+const RUNS_MAX: u64 = 400;
+
+/// A failing run that is as small as it got.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The places of the faults that stayed, in the seed's whole schedule.
+    pub kept: Vec<usize>,
+    /// The schedule with these faults.
+    pub schedule: Schedule,
+    /// What goes wrong.
+    pub violation: String,
+    /// How many runs it took.
+    pub runs: u64,
+}
+
+/// Runs a seed with a schedule. A panic is a violation where it can be caught.
+///
+/// # Errors
+/// What went wrong.
+pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, String> {
+    let world = || World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule);
+    panic::catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        Err(format!("panic: {}", said.unwrap_or_default()))
+    })
+}
+
+/// Shrinks a seed's schedule as long as something goes wrong; `None` if the seed does not fail at all.
+#[must_use]
+pub fn shrink(protocol: ProtocolKind, seed: u64, faulty_ms: u64) -> Option<Shrunk> {
+    let whole = Schedule::of(seed, faulty_ms);
+    let mut runs = 0;
+    let mut fails = |kept: &[usize], faulty_ms: u64| {
+        runs += 1;
+        let schedule = Schedule { faulty_ms, ..whole.keeping(kept) };
+        (runs <= RUNS_MAX).then(|| run(protocol, seed, schedule, Story::Silent).err()).flatten()
+    };
+    let mut kept: Vec<usize> = (0..whole.faults.len()).collect();
+    let mut faulty_ms = faulty_ms;
+    let mut violation = fails(&kept, faulty_ms)?;
+    loop {
+        let before = (kept.len(), faulty_ms);
+        while let Some(said) = fails(&kept, faulty_ms * 3 / 4) {
+            (faulty_ms, violation) = (faulty_ms * 3 / 4, said);
+            kept.retain(|&place| whole.faults[place].at_ms < faulty_ms);
+        }
+        let mut part = kept.len().div_ceil(2);
+        while part > 0 {
+            let mut from = 0;
+            while from < kept.len() {
+                let mut fewer = kept.clone();
+                fewer.drain(from..(from + part).min(kept.len()));
+                match fails(&fewer, faulty_ms) {
+                    Some(said) => (kept, violation) = (fewer, said),
+                    None => from += part,
+                }
+            }
+            part /= 2;
+        }
+        if (kept.len(), faulty_ms) == before {
+            break;
+        }
+    }
+    let schedule = Schedule { faulty_ms, ..whole.keeping(&kept) };
+    Some(Shrunk { kept, schedule, violation, runs })
+}

@@ -1,0 +1,211 @@
+//! A world's three phases: safety under every fault; a random quorum goes on while the rest stays down; everybody agrees.
+
+use std::collections::BTreeSet;
+use std::hash::Hasher as _;
+
+use quorate_consensus::id::{MemberId, Time};
+use quorate_replica::event::GroupId;
+
+use super::{Happening, Report, World, clients};
+use crate::check;
+use crate::check::search::Verdict;
+use crate::schedule::Schedule;
+
+/// A healed quorum serves writes within this time: twenty election timeouts. Leaders that tie, reads that are asked again and
+/// snapshots take some; the bound is for what never ends.
+const QUORUM_PROGRESS_MS: u64 = 20_000;
+/// It has to serve so many.
+const QUORUM_COMMANDS: u64 = 3;
+/// After healing everybody agrees within this time, lost members replaced.
+const PROGRESS_MS: u64 = 60_000;
+
+impl World {
+    /// Safety under the faults of the seed's schedule for `faulty_ms`, then progress of a random quorum, then agreement, then
+    /// all judges.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn run(self, faulty_ms: u64) -> Result<Report, String> {
+        let schedule = Schedule::of(self.seed, faulty_ms);
+        self.run_schedule(schedule)
+    }
+
+    /// The same with another schedule.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn run_schedule(mut self, schedule: Schedule) -> Result<Report, String> {
+        for (place, planned) in schedule.faults.iter().enumerate() {
+            self.plan(planned.at_ms, Happening::FaultBegins { place });
+        }
+        let faulty_ms = schedule.faulty_ms;
+        self.schedule = schedule;
+        self.plan(0, Happening::Operate);
+        while self.now.0 < faulty_ms {
+            self.step()?;
+        }
+        self.quorum_goes_on()?;
+        self.all_agree()?;
+        self.verify()?;
+        self.report.simulated_ms = self.now.0;
+        self.report.trace = self.trace.finish();
+        Ok(self.report)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.advance();
+        self.sound()
+    }
+
+    /// Every fault ends, but whoever is not in a random quorum stays down.
+    fn quorum_goes_on(&mut self) -> Result<(), String> {
+        self.tell(|| "a random quorum heals".into());
+        self.schedule.faults.clear();
+        self.end_faults();
+        // Of a quorum with a witness nobody may hold what is decided.
+        if !self.without_data.is_empty() {
+            return Ok(());
+        }
+        let Some(quorum) = self.random_quorum() else { return Ok(()) };
+        self.tell(|| format!("members {quorum:?} go on"));
+        self.held_down = self.machines.keys().copied().filter(|id| !quorum.contains(id)).collect();
+        for id in self.held_down.clone() {
+            if self.machines[&id].host.is_some() {
+                self.crash(id);
+            }
+        }
+        self.boot_all();
+        self.plans_changes = false;
+        let (deadline, wanted) =
+            (self.now.after_ms(QUORUM_PROGRESS_MS), self.clients.succeeded + QUORUM_COMMANDS);
+        while self.clients.succeeded < wanted {
+            if self.now > deadline {
+                let states = self.states();
+                return Err(format!(
+                    "the quorum {quorum:?} served nothing for {QUORUM_PROGRESS_MS} ms: {states}"
+                ));
+            }
+            self.step()?;
+        }
+        self.plans_changes = true;
+        self.held_down.clear();
+        self.reached("a random quorum went on");
+        Ok(())
+    }
+
+    /// Sound members that are a quorum of every membership that may be in force; `None` if there are none.
+    fn random_quorum(&mut self) -> Option<BTreeSet<MemberId>> {
+        let mut sound: Vec<MemberId> = self
+            .machines
+            .iter()
+            .filter(|(id, machine)| !machine.is_gone() && !self.atlas.is_damaged(**id))
+            .map(|(&id, _)| id)
+            .collect();
+        for at in (1..sound.len()).rev() {
+            sound.swap(at, self.random.below(at as u64 + 1) as usize);
+        }
+        let known: Vec<_> = sound.iter().map(|id| self.machines[id].membership.quorum()).collect();
+        let mut chosen = BTreeSet::new();
+        for id in sound {
+            chosen.insert(id);
+            if known.iter().all(|quorum| quorum.reached(|id| chosen.contains(&id))) {
+                return Some(chosen);
+            }
+        }
+        None
+    }
+
+    /// Everybody runs; clients stop; lost members are replaced; all apply the same.
+    fn all_agree(&mut self) -> Result<(), String> {
+        self.tell(|| "everything heals".into());
+        self.boot_all();
+        self.clients.stopped = true;
+        let deadline = self.now.after_ms(PROGRESS_MS);
+        while !self.is_quiet() {
+            if self.now > deadline {
+                let states = self.states();
+                return Err(format!("no agreement {PROGRESS_MS} ms after healing: {states}"));
+            }
+            self.step()?;
+            // Whoever asked for a newcomer may have ended before it heard the answer.
+            if let Some(membership) = self.membership().cloned() {
+                self.start_newcomers(&membership);
+            }
+        }
+        Ok(())
+    }
+
+    fn states(&self) -> String {
+        let states: Vec<String> = self
+            .machines
+            .iter()
+            .map(|(id, machine)| {
+                match machine.host.as_ref().and_then(|host| host.replica(GroupId::DEFAULT)) {
+                    Some(replica) => format!("{replica:?}"),
+                    None => format!("{id} is down (lost {}, retired {})", machine.lost, machine.retired),
+                }
+            })
+            .collect();
+        states.join("; ")
+    }
+
+    /// Everybody answered, and all members applied the same.
+    fn is_quiet(&self) -> bool {
+        let Some(membership) = self.membership() else { return false };
+        let applied = membership.members.keys().map(|id| {
+            let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
+            host.and_then(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied()))
+        });
+        let applied: BTreeSet<_> = applied.collect();
+        !self.clients.is_waiting() && applied.len() == 1 && !applied.contains(&None) && !membership.is_joint()
+    }
+
+    /// Every judge looks at what clients saw.
+    fn verify(&mut self) -> Result<(), String> {
+        let members: Vec<MemberId> = self
+            .membership()
+            .map(|membership| membership.members.keys().copied().collect())
+            .unwrap_or_default();
+        let mut hashes = BTreeSet::new();
+        for id in members.iter().filter(|id| !self.without_data.contains(id)) {
+            let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
+            let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { continue };
+            let reader = replica.state().reader();
+            hashes.insert(reader.hash(0).map_err(|error| error.to_string())?);
+            let holding = check::durability::Holding::of(&reader)?;
+            check::durability::check(&self.clients.records, &self.witness, &holding)
+                .map_err(|what| format!("member {id}: {what}"))?;
+        }
+        if hashes.len() != 1 {
+            return Err(format!("members that applied the same hold different states: {hashes:?}"));
+        }
+        self.finish_watches(members[0])?;
+        let records = &self.clients.records;
+        self.report.operations = records.len() as u64;
+        self.report.acknowledged = records.iter().filter(|record| clients::is_success(record)).count() as u64;
+        let explained = check::linearizability::check(records, &self.witness)?;
+        check::compaction::check(records)?;
+        let clock = |from: u64, to: u64| {
+            let to = Time(to.min(self.now.0));
+            let passed = self
+                .machines
+                .values()
+                .map(|machine| machine.clock.at(to).since_ms(machine.clock.before(Time(from))));
+            passed.max().unwrap_or(0)
+        };
+        check::lease::check(records, &self.witness, &explained, &clock)?;
+        for watcher in &self.watchers {
+            check::watch::check(&watcher.watch, &self.witness)?;
+            self.report.watched += watcher.watch.heard.len() as u64;
+        }
+        self.observe_histories(&explained);
+        match check::search::search(&self.clients.records) {
+            Verdict::Linearizable => self.report.searched += 1,
+            Verdict::GaveUp => {}
+            Verdict::Not(stuck) => {
+                return Err(format!("no order was found: what could be next does not fit: {stuck}"));
+            }
+        }
+        Ok(())
+    }
+}
