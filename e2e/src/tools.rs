@@ -92,11 +92,21 @@ impl Set {
         if folder.is_dir() {
             return Ok(folder);
         }
+        // Whoever wants the same set meanwhile waits here; the lock goes with the file, also when the process ends.
+        std::fs::create_dir_all(cache())?;
+        let lock = std::fs::File::create(cache().join(format!("{}.lock", self.name)))?;
+        lock.lock()?;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
         println!("building {} from Go modules (once; about {} min on two cores)", self.name, self.minutes);
         let began = Instant::now();
         // Built beside and renamed: a build that was cut short is never taken for a whole one.
-        let partial = cache().join(format!("{}.partial-{}", self.name, std::process::id()));
-        std::fs::create_dir_all(&partial)?;
+        let partial = cache().join(format!("{}.partial", self.name));
+        if partial.exists() {
+            std::fs::remove_dir_all(&partial)?;
+        }
+        std::fs::create_dir(&partial)?;
         let mut build = Command::new("go");
         build.current_dir(&module).env("CGO_ENABLED", "0").args([
             "build",
@@ -112,10 +122,7 @@ impl Set {
         for (from, to) in self.renames {
             std::fs::rename(partial.join(from), partial.join(to))?;
         }
-        if std::fs::rename(&partial, &folder).is_err() && folder.is_dir() {
-            // Somebody else was faster.
-            std::fs::remove_dir_all(&partial)?;
-        }
+        std::fs::rename(&partial, &folder)?;
         println!("built {} in {} s", self.name, began.elapsed().as_secs());
         Ok(folder)
     }
