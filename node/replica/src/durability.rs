@@ -91,6 +91,11 @@ impl Durability {
         released
     }
 
+    /// No write is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.written.is_empty()
+    }
+
     /// No write under way changes the log up to here: nothing behind it is applied, so that the state never outruns the log.
     pub(crate) fn durable(&self) -> Index {
         let changed = self.written.iter().filter_map(|write| write.first);

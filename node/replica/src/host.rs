@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_consensus::config::Config;
-use quorate_consensus::entry::{Entry, SnapshotMark};
+use quorate_consensus::entry::{Entry, HardState, SnapshotMark};
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::input::Input;
 use quorate_consensus::kind::ProtocolKind;
@@ -203,6 +203,25 @@ impl Host {
     #[must_use]
     pub fn entries(&self, group: GroupId, from: Index, to: Index) -> Vec<Entry> {
         self.log.group(group).entries(from, to, usize::MAX).unwrap_or_default()
+    }
+
+    /// A group's log as written, durable or not: for looking at it from outside.
+    pub fn log(&self, group: GroupId) -> impl LogRead + '_ {
+        self.log.group(group)
+    }
+
+    /// A group's hard state as written, durable or not.
+    #[must_use]
+    pub fn hard_state(&self, group: GroupId) -> HardState {
+        self.log.group(group).hard_state()
+    }
+
+    /// How far a group's log is durable, and whether everything written is, the hard state too.
+    #[must_use]
+    pub fn durable(&self, group: GroupId) -> (Index, bool) {
+        let durability = self.replicas.get(&group).map(|replica| &replica.durability);
+        let index = durability.map_or(Index(0), Durability::durable);
+        (index.min(self.log.group(group).last_index()), durability.is_none_or(Durability::is_idle))
     }
 
     /// A group's status.

@@ -1,13 +1,16 @@
 //! What must hold after every step of every member, whatever its clients see. One file for each, with its source.
 
 mod agreement;
+mod durable;
 mod epochs;
+mod logs;
 mod progress;
+mod promises;
 mod proposed;
 mod states;
 
 use quorate_consensus::entry::Kind;
-use quorate_consensus::id::MemberId;
+use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::protocol::Part;
 use quorate_replica::event::GroupId;
@@ -17,8 +20,11 @@ use quorate_replica::host::Host;
 #[derive(Debug)]
 pub(crate) struct Invariants {
     agreement: agreement::Agreement,
+    durable: durable::Durable,
     epochs: epochs::Epochs,
+    logs: logs::Logs,
     progress: progress::Progress,
+    promises: promises::Promises,
     proposed: proposed::Proposed,
     states: states::States,
 }
@@ -27,8 +33,11 @@ impl Invariants {
     pub(crate) fn new(protocol: ProtocolKind) -> Self {
         Self {
             agreement: agreement::Agreement::new(protocol),
+            durable: durable::Durable::new(protocol),
             epochs: epochs::Epochs::default(),
+            logs: logs::Logs::new(protocol.layout()),
             progress: progress::Progress::default(),
+            promises: promises::Promises::new(protocol),
             proposed: proposed::Proposed,
             states: states::States::default(),
         }
@@ -38,8 +47,12 @@ impl Invariants {
     pub(crate) fn check(&mut self, id: MemberId, host: &Host) -> Result<(), String> {
         let Some(replica) = host.replica(GroupId::DEFAULT) else { return Ok(()) };
         let status = replica.status();
+        let (applied, _) = replica.state().applied();
+        let (_, idle) = host.durable(GroupId::DEFAULT);
         self.epochs.check(&status)?;
-        let committed = self.progress.check(&status, replica.state().applied().0)?;
+        self.promises.check(&status, host.hard_state(GroupId::DEFAULT), idle)?;
+        self.logs.check(id, host, Index(applied))?;
+        let committed = self.progress.check(&status, applied)?;
         let witness = replica.membership().is_witness(id);
         if witness && status.part == Part::Leader {
             return Err(format!("witness {id} leads"));
@@ -47,14 +60,17 @@ impl Invariants {
         for entry in host.entries(GroupId::DEFAULT, committed.start, committed.end) {
             self.proposed.check(&entry, witness)?;
             if entry.kind != Kind::Header {
+                self.durable.committed(&status, replica.membership(), &entry, &self.logs)?;
                 self.agreement.check(id, entry)?;
             }
         }
+        self.durable.leads(&status, &host.log(GroupId::DEFAULT))?;
         if witness { Ok(()) } else { self.states.check(id, replica) }
     }
 
     /// Member `id` stopped: what it had in memory is gone.
     pub(crate) fn stopped(&mut self, id: MemberId) {
+        self.logs.stopped(id);
         self.progress.stopped(id);
         self.states.stopped(id);
     }

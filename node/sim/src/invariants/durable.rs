@@ -1,0 +1,71 @@
+//! Committed is durable on a quorum of the membership in force where it is decided (Raft: QuorumLog, CommittedIsDurable of
+//! `etcdraft.tla`; Zab: Agreement), and leaders have what was committed in earlier epochs (Raft: Leader
+//! Completeness, thesis 3.6.3; Zab: Primary Integrity).
+//!
+//! Not for Multi-Paxos: any member may lead, and slots become durable in any order while a host tells of a durable prefix only. The
+//! explorer of the conformance suite, which sees each disk, checks there that a chosen value is on a quorum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_consensus::entry::Entry;
+use quorate_consensus::id::{Epoch, Index};
+use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::log::LogRead;
+use quorate_consensus::membership::Membership;
+use quorate_consensus::protocol::Status;
+
+use super::logs::Logs;
+
+#[derive(Debug)]
+pub(super) struct Durable {
+    protocol: ProtocolKind,
+    /// By position, the entry's epoch and the one in which it was first known to be committed.
+    committed: BTreeMap<Index, (Epoch, Epoch)>,
+    /// Epochs whose leader was looked at.
+    complete: BTreeSet<Epoch>,
+}
+
+impl Durable {
+    pub(super) fn new(protocol: ProtocolKind) -> Self {
+        Self { protocol, committed: BTreeMap::new(), complete: BTreeSet::new() }
+    }
+
+    /// A member committed `entry`.
+    pub(super) fn committed(
+        &mut self,
+        status: &Status,
+        membership: &Membership,
+        entry: &Entry,
+        logs: &Logs,
+    ) -> Result<(), String> {
+        if self.protocol == ProtocolKind::MultiPaxos || self.committed.contains_key(&entry.index) {
+            return Ok(());
+        }
+        self.committed.insert(entry.index, (entry.epoch, status.epoch));
+        let quorum = membership.quorum();
+        if quorum.reached(|id| logs.holds(id, entry)) {
+            return Ok(());
+        }
+        let holders: Vec<_> = quorum.voters().into_iter().filter(|id| logs.holds(*id, entry)).collect();
+        Err(format!("member {} committed {entry:?}, which is durable on {holders:?} only", status.id))
+    }
+
+    /// A member took a step.
+    pub(super) fn leads(&mut self, status: &Status, log: &impl LogRead) -> Result<(), String> {
+        if !status.established
+            || self.protocol == ProtocolKind::MultiPaxos
+            || !self.complete.insert(status.epoch)
+        {
+            return Ok(());
+        }
+        for (index, (epoch, committed_in)) in self.committed.range(log.snapshot_index()..) {
+            if *committed_in < status.epoch && log.epoch(*index) != Ok(*epoch) {
+                return Err(format!(
+                    "member {} leads in epoch {} without {index} of epoch {epoch}, committed in {committed_in}",
+                    status.id, status.epoch
+                ));
+            }
+        }
+        Ok(())
+    }
+}
