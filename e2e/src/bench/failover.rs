@@ -26,8 +26,9 @@ use super::usage::Usage;
 const OFFER: Duration = Duration::from_millis(5);
 /// Puts that one member has not answered; more are not offered to it.
 const UNANSWERED_MAX: usize = 128;
-/// A put without an answer is given up after this.
-const GIVE_UP: Duration = Duration::from_secs(5);
+/// A put without an answer is given up after this: before so many are unanswered that no more are offered, or a member that
+/// lost some would look silent until they end.
+const GIVE_UP: Duration = Duration::from_millis(600);
 /// Acknowledgements must have come this long without a new gap before a fault counts as over.
 const CALM: Duration = Duration::from_millis(500);
 /// Longer than this nobody waits for.
