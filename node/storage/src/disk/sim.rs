@@ -60,12 +60,20 @@ fn failed(operation: &'static str, path: &Path, kind: io::ErrorKind) -> DiskErro
 }
 
 impl SimDisk {
-    /// The machine stops: names that were not synced are as before, and of each unsynced sector `survives` says whether it
-    /// reached the medium. Open handles are dead.
+    /// The machine stops: new names that were not synced are gone, and of each unsynced sector and removal `survives` says
+    /// whether it reached the medium. Open handles are dead.
     pub fn crash(&self, mut survives: impl FnMut() -> bool) {
         let mut state = lock(&self.state);
         state.boot += 1;
-        state.names = state.durable_names.clone();
+        let removed = |name: &PathBuf| !state.names.contains_key(name);
+        let stays: BTreeMap<PathBuf, u64> = state
+            .durable_names
+            .iter()
+            .filter(|(name, _)| !(removed(name) && survives()))
+            .map(|(name, file)| (name.clone(), *file))
+            .collect();
+        state.durable_names.clone_from(&stays);
+        state.names = stays;
         for content in state.files.values_mut() {
             let sectors = std::mem::take(&mut content.dirty);
             for sector in sectors.into_iter().filter(|_| survives()) {

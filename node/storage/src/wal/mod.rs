@@ -570,6 +570,8 @@ impl Wal {
         while self.segments.get(1).is_some_and(|next| next.first_sequence <= needed) {
             let Some(segment) = self.segments.pop_front() else { break };
             self.disk.remove(&segment.path)?;
+            // Removals may reach the medium in any order: an older segment that comes back without the next one would be a gap.
+            self.disk.sync_directory(Path::new(DIRECTORY))?;
         }
         Ok(())
     }

@@ -66,6 +66,22 @@ fn what_was_synced_is_there_after_a_crash_and_segments_go_when_released() {
 }
 
 #[test]
+fn removals_of_segments_that_reach_the_medium_out_of_order_leave_no_gap() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk);
+    for index in 1..=100 {
+        wal.append(GROUP, None, vec![record(index, 1)], None).expect("open");
+        sync(&mut wal);
+    }
+    wal.release(GROUP, 90).expect("open");
+    sync(&mut wal);
+    let mut is_first = true;
+    disk.crash(|| !std::mem::take(&mut is_first));
+    let wal = open(&disk).expect("a gap is no damage");
+    assert_eq!(all(&wal), (91..=100).map(|index| record(index, 1)).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_reset_log_starts_behind_the_snapshot() {
     let disk = SimDisk::default();
     let mut wal = create(&disk);
