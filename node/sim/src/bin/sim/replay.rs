@@ -56,6 +56,6 @@ pub(super) fn print(protocol: ProtocolKind, seed: u64, shrunk: &shrink::Shrunk) 
     let faulty_ms = shrunk.schedule.faulty_ms;
     println!("  {}", shrunk.violation);
     println!(
-        "  replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}{keep} --faulty-ms {faulty_ms}"
+        "  replay: cargo run --profile simulation -p quorate-sim --bin sim -- replay {protocol} {seed}{keep} --faulty-ms {faulty_ms}"
     );
 }

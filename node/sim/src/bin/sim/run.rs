@@ -129,7 +129,9 @@ fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
     println!("  violations           {}", violations.len());
     for (seed, violation) in violations.iter().take(TOLD_MAX) {
         println!("    seed {seed}: {violation}");
-        println!("    replay: cargo run --release -p quorate-sim --bin sim -- replay {protocol} {seed}");
+        println!(
+            "    replay: cargo run --profile simulation -p quorate-sim --bin sim -- replay {protocol} {seed}"
+        );
     }
     for (seed, _) in violations.iter().take(SHRUNK_MAX) {
         if let Some(shrunk) = shrink::shrink(protocol, *seed, FAULTY_MS) {
