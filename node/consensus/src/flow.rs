@@ -37,6 +37,8 @@ pub(crate) struct Progress {
     pub(crate) delay: Mean,
     /// The entry that is timed now.
     timed: Option<(Index, Time)>,
+    /// The decided position that it was told last, as far as it held it.
+    pub(crate) told: Index,
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
 }
@@ -52,6 +54,7 @@ impl Progress {
             round: 0,
             delay: Mean::default(),
             timed: None,
+            told: Index(0),
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }

@@ -143,6 +143,7 @@ impl Raft {
             progress,
             first: last.next(),
             heartbeat_at: now,
+            tell_commit: false,
             check_quorum_at: now.after_ms(self.config.election_timeout_ms),
             transfer: None,
             reads: Rounds::default(),

@@ -57,6 +57,8 @@ struct Leading {
     /// Its first entry of the term; the leader serves when it is committed.
     first: Index,
     heartbeat_at: Time,
+    /// Some follower may not know what was decided.
+    tell_commit: bool,
     check_quorum_at: Time,
     transfer: Option<Transfer>,
     reads: Rounds,
@@ -401,6 +403,7 @@ impl Protocol for Raft {
     fn deadline(&self) -> Time {
         match &self.part {
             PartState::Follower | PartState::Candidate(_) => self.election_at,
+            PartState::Leader(leading) if leading.tell_commit => self.now,
             PartState::Leader(leading) => {
                 let deadline = leading.heartbeat_at.min(leading.check_quorum_at);
                 leading.transfer.as_ref().map_or(deadline, |transfer| deadline.min(transfer.give_up_at))

@@ -37,18 +37,8 @@ impl Raft {
     }
 
     fn ask_round(&mut self) {
-        let PartState::Leader(leading) = &self.part else { return };
-        let round = leading.reads.newest();
         let quorum = self.present().1.quorum();
-        let beats: Vec<(MemberId, Index)> = leading
-            .progress
-            .iter()
-            .filter(|(id, _)| **id != self.config.id && quorum.contains(**id))
-            .map(|(&id, progress)| (id, self.commit.min(progress.matched)))
-            .collect();
-        for (id, commit) in beats {
-            self.send(id, Body::Heartbeat { commit, round });
-        }
+        self.beat(|id, _| quorum.contains(id));
     }
 
     pub(super) fn confirm_reads(&mut self) {

@@ -75,6 +75,7 @@ impl Raft {
                     let now = self.now;
                     if let Some(progress) = self.progress(id) {
                         progress.sent(sent, bytes, now);
+                        progress.told = progress.told.max(commit.min(sent));
                     }
                 }
                 Err(Missing::Compacted) => {
@@ -150,6 +151,7 @@ impl Raft {
         progress.active_at = now;
         if matched <= last && progress.acknowledged(matched, now) {
             self.advance_commit(log);
+            self.tell_commit();
         }
         self.replicate_to(from, false, log);
         self.continue_transfer(from, log);
@@ -221,10 +223,11 @@ impl Raft {
         self.tell_commit();
     }
 
-    /// Followers with nothing more to receive learn the commit index without waiting for a heartbeat.
+    /// Followers that nothing more is sent to learn the commit index at the next tick, without waiting for a heartbeat; also
+    /// those whose acknowledgement came when it was decided already.
     fn tell_commit(&mut self) {
         let PartState::Leader(leading) = &mut self.part else { return };
-        leading.heartbeat_at = self.now;
+        leading.tell_commit = true;
     }
 
     /// The periodic part: heartbeats, lost messages, lost quorum.
@@ -248,6 +251,11 @@ impl Raft {
             self.heartbeat();
             self.hand_over_if_due(log);
         }
+        let PartState::Leader(leading) = &mut self.part else { return };
+        if std::mem::take(&mut leading.tell_commit) {
+            let commit = self.commit;
+            self.beat(|_, progress| progress.told < commit.min(progress.matched));
+        }
     }
 
     fn hears_quorum(&self) -> bool {
@@ -262,15 +270,22 @@ impl Raft {
 
     /// Tells everybody that the leader lives; carries the newest round of reads.
     pub(super) fn heartbeat(&mut self) {
-        let PartState::Leader(leading) = &self.part else { return };
+        self.beat(|_, _| true);
+    }
+
+    /// Tells some that the leader lives.
+    pub(super) fn beat(&mut self, chosen: impl Fn(MemberId, &super::Progress) -> bool) {
+        let (own, commit) = (self.config.id, self.commit);
+        let PartState::Leader(leading) = &mut self.part else { return };
         let round = leading.reads.newest();
-        let beats: Vec<(MemberId, Index)> = leading
-            .progress
-            .iter()
-            .filter(|(id, _)| **id != self.config.id)
-            .map(|(&id, progress)| (id, self.commit.min(progress.matched)))
-            .map(|(id, known)| (id, if mutant!(CommitBeyondMatched) { self.commit } else { known }))
-            .collect();
+        let mut beats = Vec::new();
+        for (&id, progress) in leading.progress.iter_mut().filter(|(id, _)| **id != own) {
+            if chosen(id, progress) {
+                let known = commit.min(progress.matched);
+                progress.told = progress.told.max(known);
+                beats.push((id, if mutant!(CommitBeyondMatched) { commit } else { known }));
+            }
+        }
         for (id, commit) in beats {
             self.send(id, Body::Heartbeat { commit, round });
         }
