@@ -116,6 +116,8 @@ const COMPACTION_ROWS_MAX: usize = 256;
 pub struct StateMachine {
     backend: Arc<dyn Backend>,
     meta: Meta,
+    /// Reads of what was applied last; made once for all reads of it.
+    reader: Reader,
 }
 
 impl StateMachine {
@@ -129,13 +131,14 @@ impl StateMachine {
             Some(value) => Meta::decode(value).map_err(|_| MachineError::Malformed("state"))?,
             None => Meta { revision: 1, membership: initial_membership, ..Meta::default() },
         };
-        let mut machine = Self { backend, meta };
+        let reader = read(&*backend, &meta);
+        let mut machine = Self { backend, meta, reader };
         if mutant!(RevisionFromRows) {
             machine.meta.revision = machine.newest_row()?;
         }
         let mut overlay = machine.overlay();
         machine.write_meta(&mut overlay);
-        machine.backend.commit(overlay.into_batch())?;
+        machine.commit(overlay)?;
         machine.backend.persist()?;
         Ok(machine)
     }
@@ -161,7 +164,7 @@ impl StateMachine {
     /// Reads of the state as it is now.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.backend.view().into(), self.span(), self.meta.alarms.as_slice().into())
+        self.reader.clone()
     }
 
     /// Every lease with its time to live in seconds.
@@ -169,7 +172,7 @@ impl StateMachine {
     /// # Errors
     /// The engine's.
     pub fn leases(&self) -> Result<Vec<(i64, i64)>, MachineError> {
-        lease::all(&self.backend.view())
+        self.reader.leases()
     }
 
     /// Applies entries that follow the applied index, as one batch.
@@ -218,8 +221,14 @@ impl StateMachine {
             self.backend.commit(index_alone.into_batch())?;
         }
         self.write_meta(&mut overlay);
-        self.backend.commit(overlay.into_batch())?;
+        self.commit(overlay)?;
         Ok(applied)
+    }
+
+    fn commit(&mut self, overlay: Overlay) -> Result<(), MachineError> {
+        self.backend.commit(overlay.into_batch())?;
+        self.reader = read(&*self.backend, &self.meta);
+        Ok(())
     }
 
     fn command(
@@ -305,17 +314,25 @@ impl StateMachine {
     }
 
     fn overlay(&self) -> Overlay {
-        Overlay::new(self.backend.view())
+        Overlay::new(Arc::clone(self.reader.view()))
     }
 
     fn span(&self) -> Span {
-        Span { newest: self.meta.revision, compacted: self.meta.compacted }
+        span(&self.meta)
     }
 
     fn write_meta(&self, overlay: &mut Overlay) {
         let value = self.meta.encode_to_vec().into();
         overlay.put(Table::Meta, Bytes::from_static(META_KEY), value);
     }
+}
+
+fn span(meta: &Meta) -> Span {
+    Span { newest: meta.revision, compacted: meta.compacted }
+}
+
+fn read(backend: &dyn Backend, meta: &Meta) -> Reader {
+    Reader::new(backend.view().into(), span(meta), meta.alarms.as_slice().into())
 }
 
 /// Deletes a lease and its keys in one revision.

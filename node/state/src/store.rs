@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,48 +17,45 @@ pub(crate) trait Store {
     fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_>;
 }
 
-impl Store for Box<dyn View> {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
-        View::get(&**self, table, key)
-    }
+/// The changes of one table; `None` hides a pair.
+type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
-    fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_> {
-        View::scan(&**self, table, from, to)
-    }
-}
-
-/// A view with changes over it; `None` hides a pair.
+/// A view with changes over it.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    view: Box<dyn View>,
-    changes: BTreeMap<(Table, Bytes), Option<Bytes>>,
+    view: Arc<dyn View>,
+    /// By the table's discriminant.
+    changes: [Changes; Table::ALL.len()],
 }
 
 impl Overlay {
-    pub(crate) fn new(view: Box<dyn View>) -> Self {
-        Self { view, changes: BTreeMap::new() }
+    pub(crate) fn new(view: Arc<dyn View>) -> Self {
+        Self { view, changes: Default::default() }
     }
 
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
-        self.changes.insert((table, key), Some(value));
+        self.changes[table as usize].insert(key, Some(value));
     }
 
     pub(crate) fn delete(&mut self, table: Table, key: Bytes) {
-        self.changes.insert((table, key), None);
+        self.changes[table as usize].insert(key, None);
     }
 
     pub(crate) fn into_batch(self) -> Batch {
-        let change = |((table, key), value)| match value {
-            Some(value) => Change::Put(table, key, value),
-            None => Change::Delete(table, key),
-        };
-        Batch { changes: self.changes.into_iter().map(change).collect() }
+        let mut batch = Batch { changes: Vec::with_capacity(self.changes.iter().map(BTreeMap::len).sum()) };
+        for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
+            batch.changes.extend(changes.into_iter().map(|(key, value)| match value {
+                Some(value) => Change::Put(table, key, value),
+                None => Change::Delete(table, key),
+            }));
+        }
+        batch
     }
 }
 
 impl Store for Overlay {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
-        match self.changes.get(&(table, Bytes::copy_from_slice(key))) {
+        match self.changes[table as usize].get(key) {
             Some(value) => Ok(value.clone()),
             None => self.view.get(table, key),
         }
@@ -81,12 +79,11 @@ impl Store for Overlay {
             Bound::Included(from) | Bound::Excluded(from) => from.clone(),
             Bound::Unbounded => Bytes::new(),
         };
-        let changed: Vec<(Bytes, Option<Bytes>)> = self
-            .changes
-            .range((table, start)..)
-            .take_while(|((other, key), _)| *other == table && (inside(key) || !past(key, &to)))
-            .filter(|((_, key), _)| inside(key))
-            .map(|((_, key), value)| (key.clone(), value.clone()))
+        let changed: Vec<(Bytes, Option<Bytes>)> = self.changes[table as usize]
+            .range(start..)
+            .take_while(|(key, _)| inside(key) || !past(key, &to))
+            .filter(|(key, _)| inside(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let stored = self.view.scan(table, from.clone(), to.clone()).peekable();
         Box::new(Merged { stored, changed: changed.into_iter().peekable() })

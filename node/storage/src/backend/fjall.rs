@@ -6,8 +6,8 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot};
 
 use super::{Backend, BackendError, Batch, Change, Pair, Table, View};
 
@@ -83,11 +83,16 @@ impl Engine {
     }
 }
 
-fn key(table: Table, key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(1 + key.len());
-    bytes.put_u8(table as u8);
-    bytes.put_slice(key);
-    bytes.freeze()
+fn fill(bytes: &mut Vec<u8>, table: Table, key: &[u8]) {
+    bytes.clear();
+    bytes.push(table as u8);
+    bytes.extend_from_slice(key);
+}
+
+fn key(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    fill(&mut bytes, table, key);
+    bytes
 }
 
 impl Backend for FjallBackend {
@@ -96,13 +101,18 @@ impl Backend for FjallBackend {
     }
 
     fn commit(&self, batch: Batch) -> Result<(), BackendError> {
-        let mut write = self.database.batch();
+        let mut write = OwnedWriteBatch::with_capacity(self.database.clone(), batch.changes.len());
+        let mut key = Vec::new();
         for change in batch.changes {
             match change {
                 Change::Put(table, name, value) => {
-                    write.insert(&self.keyspace, &*key(table, &name), &*value);
+                    fill(&mut key, table, &name);
+                    write.insert(&self.keyspace, &*key, &*value);
                 }
-                Change::Delete(table, name) => write.remove(&self.keyspace, &*key(table, &name)),
+                Change::Delete(table, name) => {
+                    fill(&mut key, table, &name);
+                    write.remove(&self.keyspace, &*key);
+                }
             }
         }
         write.commit().map_err(failed("commit a batch"))
@@ -133,7 +143,7 @@ impl FjallView {
         let to = match to {
             Bound::Included(name) => Bound::Included(key(table, &name)),
             Bound::Excluded(name) => Bound::Excluded(key(table, &name)),
-            Bound::Unbounded => Bound::Excluded(Bytes::from(vec![table as u8 + 1])),
+            Bound::Unbounded => Bound::Excluded(vec![table as u8 + 1]),
         };
         self.snapshot.range(&self.keyspace, (from, to))
     }
