@@ -41,7 +41,7 @@ fn the_expected_facts_are_sorted_and_complete() {
 fn the_peer_protocol_is_described() {
     let found = facts(|package| package == PEER);
     assert!(found.contains(
-        "rpc quorate.peer.v1.Peer.Messages stream quorate.peer.v1.PeerFrame returns stream quorate.peer.v1.PeerFrame"
+        "rpc quorate.peer.v1.Peer.Snapshot stream quorate.peer.v1.SnapshotChunk returns quorate.peer.v1.SnapshotAck"
     ));
     assert!(found.contains("field quorate.peer.v1.GroupMessage.payload 2 bytes singular"));
 }

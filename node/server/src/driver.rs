@@ -1,4 +1,7 @@
-//! The threads below the services: one owns the [`Host`] and steps it, one syncs the log, one makes the backend durable.
+//! Below the services: a task owns the [`Host`] and steps it, one thread syncs the log, one makes the backend durable.
+//!
+//! The driver is a task of the runtime that serves connections, not a thread: a request goes to it and its answer comes back
+//! without a wake-up of another thread, which costs more than the step itself.
 //!
 //! The queue into the driver is bounded: at its limit requests are refused as too many and peer messages are dropped (both
 //! are expected by their senders); completions of syncs wait for room. A fatal error ends the process with exit code 1:
@@ -6,11 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_replica::error::Fatal;
@@ -99,26 +103,26 @@ pub fn unix_nanoseconds() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// The running threads.
+/// The running driver.
 #[derive(Debug)]
 pub struct Handle {
-    queue: SyncSender<Message>,
-    thread: thread::JoinHandle<()>,
+    queue: mpsc::Sender<Message>,
+    task: JoinHandle<()>,
 }
 
 impl Handle {
     /// Ends the driver after what is on its way to the disk.
-    pub fn stop(self) {
+    pub async fn stop(self) {
         // A full queue means that the driver lives: waiting ends. An error means that it has ended.
-        let _ = self.queue.send(Message::Stop);
-        let _ = self.thread.join();
+        let _ = self.queue.send(Message::Stop).await;
+        let _ = self.task.await;
     }
 }
 
 struct Driver {
     host: Host,
     node: Arc<Node>,
-    queue: Receiver<Message>,
+    queue: mpsc::Receiver<Message>,
     start: Instant,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Failure>>>,
     last_request: u64,
@@ -129,17 +133,20 @@ struct Driver {
     stopping: bool,
 }
 
-/// Starts the threads. `start` is the zero of the host's clock.
+/// Starts task and threads. `start` is the zero of the host's clock.
 ///
 /// # Errors
 /// The system has no more threads.
+///
+/// # Panics
+/// Outside a runtime.
 pub fn start(
     host: Host,
     node: Arc<Node>,
     start: Instant,
     outgoing: mpsc::Sender<Outgoing>,
 ) -> std::io::Result<Handle> {
-    let (queue, receiver) = sync_channel(QUEUE_MAX);
+    let (queue, receiver) = mpsc::channel(QUEUE_MAX);
     let (syncs, sync_jobs) = channel::<SyncJob>();
     let (persists, persist_jobs) = channel::<(GroupId, Index)>();
     node.connect(queue.clone());
@@ -163,8 +170,7 @@ pub fn start(
         outgoing,
         stopping: false,
     };
-    let thread = thread::Builder::new().name("driver".into()).spawn(move || driver.run())?;
-    Ok(Handle { queue, thread })
+    Ok(Handle { queue, task: tokio::spawn(driver.run()) })
 }
 
 /// Ends the process: the member must not go on.
@@ -180,13 +186,13 @@ fn fatal(error: &dyn std::error::Error) -> ! {
     std::process::exit(1)
 }
 
-fn run_syncs(jobs: &Receiver<SyncJob>, done: &SyncSender<Message>) {
+fn run_syncs(jobs: &Receiver<SyncJob>, done: &mpsc::Sender<Message>) {
     while let Ok(job) = jobs.recv() {
         let began = Instant::now();
         match job.run() {
             Ok(number) => {
                 METRICS.wal_fsync.observe(began.elapsed().as_secs_f64());
-                if done.send(Message::Synced(number)).is_err() {
+                if done.blocking_send(Message::Synced(number)).is_err() {
                     return;
                 }
             }
@@ -195,23 +201,23 @@ fn run_syncs(jobs: &Receiver<SyncJob>, done: &SyncSender<Message>) {
     }
 }
 
-fn run_persists(jobs: &Receiver<(GroupId, Index)>, backend: &dyn Backend, done: &SyncSender<Message>) {
+fn run_persists(jobs: &Receiver<(GroupId, Index)>, backend: &dyn Backend, done: &mpsc::Sender<Message>) {
     while let Ok((group, through)) = jobs.recv() {
         let began = Instant::now();
         if let Err(error) = backend.persist() {
             fatal(&error);
         }
         METRICS.backend_commit.observe(began.elapsed().as_secs_f64());
-        if done.send(Message::Persisted(group, through)).is_err() {
+        if done.blocking_send(Message::Persisted(group, through)).is_err() {
             return;
         }
     }
 }
 
 impl Driver {
-    fn run(mut self) {
+    async fn run(mut self) {
         loop {
-            match self.turn() {
+            match self.turn().await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => fatal(&error),
@@ -224,30 +230,43 @@ impl Driver {
     }
 
     /// One round: wait, step what is at hand, flush once. `false` when it is over.
-    fn turn(&mut self) -> Result<bool, Fatal> {
+    async fn turn(&mut self) -> Result<bool, Fatal> {
         let wait = Duration::from_millis(self.host.deadline().since_ms(self.now())).min(IDLE_MAX);
-        let first = match self.queue.recv_timeout(wait) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        let first = if wait.is_zero() {
+            self.queue.try_recv().ok()
+        } else {
+            match tokio::time::timeout(wait, self.queue.recv()).await {
+                Ok(Some(message)) => Some(message),
+                Ok(None) => return Ok(false),
+                Err(_) => None,
+            }
         };
+        // Connections that have something to say now get into the same batch.
+        tokio::task::yield_now().await;
         let now = self.now();
+        // What becomes due by the messages of this round may still travel with what is flushed for them.
+        let due = self.host.deadline() <= now;
         if let Some(message) = first {
             self.take(now, message)?;
-            for _ in 1..BATCH_MAX {
-                let Ok(message) = self.queue.try_recv() else { break };
-                self.take(now, message)?;
-            }
         }
-        let now = self.now();
-        if self.host.deadline() <= now {
+        for _ in 1..BATCH_MAX {
+            let Ok(message) = self.queue.try_recv() else { break };
+            self.take(now, message)?;
+        }
+        self.flush(now)?;
+        if due {
             self.host.step(now, GroupId::DEFAULT, Event::Tick)?;
-        }
-        for output in self.host.flush(now)? {
-            self.perform(output);
+            self.flush(now)?;
         }
         self.show_status();
         Ok(!self.stopping || self.syncing)
+    }
+
+    fn flush(&mut self, now: Time) -> Result<(), Fatal> {
+        for output in self.host.flush(now)? {
+            self.perform(output);
+        }
+        Ok(())
     }
 
     fn take(&mut self, now: Time, message: Message) -> Result<(), Fatal> {

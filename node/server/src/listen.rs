@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -31,6 +32,10 @@ const HANDSHAKES_PER_ADDRESS_MAX: usize = 256;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 8_192;
 /// After a failed accept (no file descriptors left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A connection that says nothing for this long is asked whether it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Unanswered questions that end a connection.
+const KEEP_ALIVE_PROBES_MAX: u32 = 3;
 /// A connection that does not end by itself is cut after this.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -114,6 +119,17 @@ impl Drop for Place {
     }
 }
 
+/// Has the system ask a silent connection whether it lives.
+///
+/// # Errors
+/// The system's.
+pub fn keep_alive(tcp: &TcpStream, after: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, after)?;
+    sockopt::set_tcp_keepintvl(tcp, after)?;
+    Ok(sockopt::set_tcp_keepcnt(tcp, KEEP_ALIVE_PROBES_MAX)?)
+}
+
 /// Serves connections until `stopping`, then lets those that are open end.
 pub async fn serve<S, F>(
     bound: Bound,
@@ -180,7 +196,8 @@ async fn connection<S, F>(
         + 'static,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
-    let _ = tcp.set_nodelay(true);
+    // Without them it is slower, or ends later.
+    let _ = tcp.set_nodelay(true).and_then(|()| keep_alive(&tcp, KEEP_ALIVE));
     match tls {
         None => {
             place.shaken();
@@ -221,7 +238,8 @@ where
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {

@@ -7,6 +7,10 @@ use quorate_server::http::ETCD_VERSION;
 use quorate_server::run::{self, RunError};
 use tracing_subscriber::EnvFilter;
 
+/// The system's allocator takes a tenth of a member's CPU time under load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The data directory is empty although the member has taken part: somebody must replace the member.
 const EXIT_DATA_LOST: u8 = 3;
 /// The start line is wrong.
@@ -32,6 +36,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads that serve connections: one core is left to syncs of the log and to the engine, and where there is no other, one
+/// thread serves all, which spares wake-ups between threads.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
 fn start(config: Config, ignored: &[&str]) -> ExitCode {
     let filter = EnvFilter::try_new(format!("{},fjall=warn,lsm_tree=warn,h2=warn", config.log_level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
@@ -44,7 +54,11 @@ fn start(config: Config, ignored: &[&str]) -> ExitCode {
     for flag in ignored {
         tracing::info!("--{flag} has no effect here");
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "no threads");

@@ -1,11 +1,11 @@
 //! What services see of the member: its identity, the newest published state, who leads, and a way to ask it things.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use quorate_api::etcdserverpb::{AlarmType, ResponseHeader};
 use quorate_consensus::id::{Epoch, Index, MemberId};
@@ -25,6 +25,8 @@ use crate::ring::Ring;
 
 /// How long a request may take (etcd: 5 s and two election timeouts).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// Every so many writes the engine is asked for its size: that takes a lock which its writer holds for long.
+const WRITES_PER_SIZE_CHECK: u64 = 64;
 /// More decided but not applied entries than this: new writes are refused (etcd `v3_server.go`).
 const APPLY_GAP_MAX: u64 = 5_000;
 
@@ -78,8 +80,10 @@ pub struct Node {
     pub shows: Senders,
     /// Becomes true when the process is to end.
     pub stopping: watch::Sender<bool>,
-    driver: OnceLock<SyncSender<Message>>,
+    driver: OnceLock<mpsc::Sender<Message>>,
     last_lease: AtomicU64,
+    writes: AtomicU64,
+    over_quota: AtomicBool,
 }
 
 impl Node {
@@ -104,11 +108,13 @@ impl Node {
             stopping: watch::channel(false).0,
             driver: OnceLock::new(),
             last_lease,
+            writes: AtomicU64::new(0),
+            over_quota: AtomicBool::new(false),
         })
     }
 
     /// Connects the driver. Once.
-    pub fn connect(&self, driver: SyncSender<Message>) {
+    pub fn connect(&self, driver: mpsc::Sender<Message>) {
         let _ = self.driver.set(driver);
     }
 
@@ -135,7 +141,7 @@ impl Node {
         let message = Message::Request { group: GroupId::DEFAULT, request, timeout, reply };
         driver.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => api_error::REQUEST_TOO_MANY_REQUESTS,
-            TrySendError::Disconnected(_) => api_error::STOPPED,
+            TrySendError::Closed(_) => api_error::STOPPED,
         })?;
         // The replica answers at the deadline at the latest; the driver's end drops the sender.
         match answer.await {
@@ -261,7 +267,12 @@ impl Node {
     /// # Errors
     /// There is no space.
     pub fn check_room(self: &Arc<Self>) -> Result<(), ApiError> {
-        let over = self.config.quota_bytes > 0 && self.backend.size_bytes().0 > self.config.quota_bytes;
+        let writes = self.writes.fetch_add(1, Ordering::Relaxed);
+        if self.config.quota_bytes > 0 && writes.is_multiple_of(WRITES_PER_SIZE_CHECK) {
+            let over = self.backend.size_bytes().0 > self.config.quota_bytes;
+            self.over_quota.store(over, Ordering::Relaxed);
+        }
+        let over = self.over_quota.load(Ordering::Relaxed);
         if self.has_alarm(AlarmType::Nospace) {
             return Err(api_error::NO_SPACE);
         }

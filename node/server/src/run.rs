@@ -29,7 +29,9 @@ use crate::listen;
 use crate::node::Node;
 use crate::services;
 use crate::tls::{Tls, TlsError};
-use crate::transport::{self, FRAME_BYTES_MAX, service::PeerService};
+use crate::transport::receiver::PeerFront;
+use crate::transport::service::PeerService;
+use crate::transport::{self, FRAME_BYTES_MAX};
 
 /// A leader that is told to end waits no longer for a successor.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -96,10 +98,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let peer_service = PeerServer::new(PeerService::new(Arc::clone(&node)))
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
-    let peer_routes = Routes::new(peer_service).prepare();
+    let peer_front = PeerFront::new(Arc::clone(&node), Routes::new(peer_service).prepare());
     for bound in peers {
         let stopping = node.stopping.subscribe();
-        servers.spawn(listen::serve(bound, peer_tls.clone(), streams_max, peer_routes.clone(), stopping));
+        servers.spawn(listen::serve(bound, peer_tls.clone(), streams_max, peer_front.clone(), stopping));
     }
     let routes = services::routes(&node);
     for (bound, routes) in clients
@@ -121,8 +123,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let result = end(&node).await;
     node.stopping.send_replace(true);
     while servers.join_next().await.is_some() {}
-    // The driver's end may wait for the disk.
-    let _ = tokio::task::spawn_blocking(move || driver.stop()).await;
+    driver.stop().await;
     tracing::info!("ended");
     result
 }

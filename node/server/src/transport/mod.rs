@@ -4,9 +4,11 @@
 //! messages are dropped, since protocols send anew what was not acknowledged.
 
 pub mod dial;
+pub mod receiver;
 mod sender;
 pub mod service;
 mod snapshot;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use quorate_api::peer::peer_frame::Frame;
 use quorate_api::peer::{Batch, GroupMessage, Hello, PeerFrame, RefusalCode};
 use quorate_consensus::id::MemberId;
 use quorate_replica::event::{Event, GroupId};
 
-use super::dial::dial;
-use super::{FEATURE_LEVEL, FRAME_BYTES_MAX};
+use super::FEATURE_LEVEL;
+use super::dial::dial_stream;
+use super::stream::{FrameReader, FrameWriter};
 use crate::driver::Message;
 use crate::metrics::METRICS;
 use crate::node::Node;
@@ -23,10 +25,8 @@ use crate::tls::Tls;
 const BATCH_MESSAGES_MAX: usize = 512;
 /// Payload of one frame, about at most; one larger message still travels alone.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Frames handed to HTTP/2 that it has not taken yet.
-const FRAMES_MAX: usize = 4;
-/// For the handshake, and for a frame to leave.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the handshake.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure: doubling between these.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -44,11 +44,11 @@ pub(super) async fn run(
     for url in urls.iter().cycle() {
         let mut reset = false;
         match open(&node, tls.clone(), to, url).await {
-            Ok((frames, answers)) => {
+            Ok((input, output)) => {
                 reset = true;
                 tracing::info!(peer = format!("{:x}", to.0), url, "connected to a peer");
                 (backoff, said) = (BACKOFF_MIN, String::new());
-                pump(&mut messages, &frames, answers, to).await;
+                pump(&mut messages, output, input, to).await;
                 tracing::info!(peer = format!("{:x}", to.0), "the connection to a peer ended");
             }
             Err(why) => {
@@ -66,14 +66,17 @@ pub(super) async fn run(
     }
 }
 
+type Input = FrameReader<ReadHalf<TokioIo<Upgraded>>>;
+type Output = FrameWriter<WriteHalf<TokioIo<Upgraded>>>;
+
 async fn open(
     node: &Node,
     tls: Option<Arc<Tls>>,
     to: MemberId,
     url: &str,
-) -> Result<(mpsc::Sender<PeerFrame>, Streaming<PeerFrame>), String> {
-    let mut client = dial(url, tls).await?;
-    let (frames, receiver) = mpsc::channel(FRAMES_MAX);
+) -> Result<(Input, Output), String> {
+    let (input, output) = tokio::io::split(dial_stream(url, tls).await?);
+    let (mut input, mut output) = (FrameReader::new(input), FrameWriter::new(output));
     let hello = Hello {
         cluster_id: node.cluster_id,
         member_id: node.id.0,
@@ -83,15 +86,14 @@ async fn open(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let hello = PeerFrame { frame: Some(Frame::Hello(hello)) };
-    frames.send(hello).await.map_err(|error| error.to_string())?;
     let handshake = async {
-        let mut answers = client.messages(ReceiverStream::new(receiver)).await?.into_inner();
-        Ok::<_, tonic::Status>((answers.message().await?, answers))
+        output.send(&hello).await?;
+        input.next().await
     };
-    let (reply, answers) = tokio::time::timeout(SEND_TIMEOUT, handshake)
+    let reply = tokio::time::timeout(HELLO_TIMEOUT, handshake)
         .await
         .map_err(|_| format!("{url} did not shake hands in time"))?
-        .map_err(|status| format!("{url} refused the stream: {}", status.message()))?;
+        .map_err(|error| format!("{url} ended the stream: {error}"))?;
     let Some(Frame::HelloReply(reply)) = reply.and_then(|frame| frame.frame) else {
         return Err(format!("{url} did not answer the handshake"));
     };
@@ -101,21 +103,22 @@ async fn open(
     if !reply.refusal.is_empty() {
         return Err(format!("{url} refused: {}", reply.refusal));
     }
-    Ok((frames, answers))
+    Ok((input, output))
 }
 
 async fn pump(
     messages: &mut mpsc::Receiver<GroupMessage>,
-    frames: &mpsc::Sender<PeerFrame>,
-    mut answers: Streaming<PeerFrame>,
+    mut output: Output,
+    mut input: Input,
     to: MemberId,
 ) {
     let sent = METRICS.peer_sent_bytes.with_label_values(&[&format!("{:x}", to.0)]);
     loop {
         let first = tokio::select! {
+            biased;
             message = messages.recv() => message,
             // Nothing follows the handshake: this is the end.
-            _ = answers.message() => return,
+            _ = input.next() => return,
         };
         let Some(first) = first else { return };
         let mut bytes = first.payload.len();
@@ -125,12 +128,15 @@ async fn pump(
             bytes += message.payload.len();
             batch.push(message);
         }
-        debug_assert!(bytes < FRAME_BYTES_MAX);
         sent.inc_by(u64::try_from(bytes).unwrap_or(0));
         let frame = PeerFrame { frame: Some(Frame::Batch(Batch { messages: batch })) };
-        match tokio::time::timeout(SEND_TIMEOUT, frames.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
+        if let Err(error) = output.send(&frame).await {
+            tracing::debug!(
+                peer = format!("{:x}", to.0),
+                error = &error as &dyn std::error::Error,
+                "a frame did not leave"
+            );
+            return;
         }
     }
 }

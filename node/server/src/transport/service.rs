@@ -3,30 +3,23 @@
 //! Mutual TLS says that the other side belongs to the cluster; which member it is, it says itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use quorate_api::peer::peer_frame::Frame;
 use quorate_api::peer::peer_server::Peer;
 use quorate_api::peer::snapshot_chunk::Chunk;
 use quorate_api::peer::{
-    ForwardReply, ForwardRequest, Hello, HelloReply, Member, MembersReply, MembersRequest, PeerFrame,
-    ReadIndexReply, ReadIndexRequest, RefusalCode, SnapshotAck, SnapshotChunk, SnapshotHeader, member,
+    ForwardReply, ForwardRequest, Member, MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest,
+    RefusalCode, SnapshotAck, SnapshotChunk, SnapshotHeader, member,
 };
 use quorate_consensus::id::{Epoch, Index, MemberId};
 use quorate_consensus::membership::Role;
-use quorate_replica::event::{Event, GroupId};
+use quorate_replica::event::GroupId;
 
 use super::{FEATURE_LEVEL, snapshot};
 use crate::driver::Message;
-use crate::metrics::METRICS;
 use crate::node::Node;
-
-/// For the first frame of a stream.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The peer service.
 #[derive(Debug)]
@@ -36,35 +29,14 @@ pub struct PeerService {
     receiving: Semaphore,
 }
 
-type Refusal = (RefusalCode, String);
+/// Why a peer is refused, for programs and for people.
+pub(super) type Refusal = (RefusalCode, String);
 
 impl PeerService {
     /// A service of this node.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
         Self { node, receiving: Semaphore::new(1) }
-    }
-
-    fn check(&self, cluster: u64, from: u64, to: u64, protocol: &str) -> Result<(), Refusal> {
-        let node = &self.node;
-        if cluster != node.cluster_id {
-            let text = format!("this is cluster {:x}, not {cluster:x}", node.cluster_id);
-            return Err((RefusalCode::RefusalCluster, text));
-        }
-        if to != node.id.0 {
-            return Err((RefusalCode::RefusalTarget, format!("this is member {:x}, not {to:x}", node.id.0)));
-        }
-        if protocol != node.config.protocol.to_string() {
-            let text = format!("this cluster runs {}, not {protocol}", node.config.protocol);
-            return Err((RefusalCode::RefusalProtocol, text));
-        }
-        if node.shows.membership.borrow().removed.contains(&MemberId(from)) {
-            return Err((
-                RefusalCode::RefusalRemoved,
-                format!("member {from:x} was removed from the cluster"),
-            ));
-        }
-        Ok(())
     }
 
     async fn take_snapshot(&self, stream: &mut Streaming<SnapshotChunk>) -> Result<u64, Refusal> {
@@ -74,7 +46,7 @@ impl PeerService {
             return Err(damaged("a snapshot starts with a header".into()));
         };
         let SnapshotHeader { cluster_id, from, to, group_id, protocol, epoch, index, .. } = header;
-        self.check(cluster_id, from, to, &protocol)?;
+        check(&self.node, cluster_id, from, to, &protocol)?;
         let busy = |_| (RefusalCode::RefusalOverloaded, "another snapshot is being received".to_owned());
         let _permit = self.receiving.try_acquire().map_err(busy)?;
         let received = snapshot::receive(stream).await.map_err(damaged)?;
@@ -91,74 +63,27 @@ impl PeerService {
     }
 }
 
-fn hello_reply(node: &Node, refusal: Option<Refusal>) -> PeerFrame {
-    let (code, refusal) = refusal.unwrap_or((RefusalCode::RefusalNone, String::new()));
-    let reply = HelloReply {
-        cluster_id: node.cluster_id,
-        member_id: node.id.0,
-        protocol: node.config.protocol.to_string(),
-        feature_level: FEATURE_LEVEL,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        refusal,
-        refusal_code: code as u32,
-    };
-    PeerFrame { frame: Some(Frame::HelloReply(reply)) }
-}
-
-/// Hands on every message of a stream until it ends or the member stops.
-async fn pump(
-    node: Arc<Node>,
-    from: MemberId,
-    mut stream: Streaming<PeerFrame>,
-    answers: mpsc::Sender<Result<PeerFrame, Status>>,
-) {
-    let received = METRICS.peer_received_bytes.with_label_values(&[&format!("{:x}", from.0)]);
-    let mut stopping = node.stopping.subscribe();
-    loop {
-        let next = tokio::select! {
-            next = stream.message() => next,
-            () = crate::node::ended(&mut stopping) => {
-                // The member still hands its leadership over: give that a moment.
-                tokio::time::sleep(Duration::from_secs(3)).await;
-                return;
-            }
-            () = answers.closed() => return,
-        };
-        let Ok(Some(PeerFrame { frame: Some(Frame::Batch(batch)) })) = next else { return };
-        for message in batch.messages {
-            received.inc_by(u64::try_from(message.payload.len()).unwrap_or(0));
-            let event = Event::Peer { from, payload: message.payload };
-            // A full queue drops it, as the network might have.
-            node.tell(Message::Event(GroupId(message.group_id), event));
-        }
+/// Whether a peer that says this of itself and of this member is one.
+pub(super) fn check(node: &Node, cluster: u64, from: u64, to: u64, protocol: &str) -> Result<(), Refusal> {
+    if cluster != node.cluster_id {
+        let text = format!("this is cluster {:x}, not {cluster:x}", node.cluster_id);
+        return Err((RefusalCode::RefusalCluster, text));
     }
+    if to != node.id.0 {
+        return Err((RefusalCode::RefusalTarget, format!("this is member {:x}, not {to:x}", node.id.0)));
+    }
+    if protocol != node.config.protocol.to_string() {
+        let text = format!("this cluster runs {}, not {protocol}", node.config.protocol);
+        return Err((RefusalCode::RefusalProtocol, text));
+    }
+    if node.shows.membership.borrow().removed.contains(&MemberId(from)) {
+        return Err((RefusalCode::RefusalRemoved, format!("member {from:x} was removed from the cluster")));
+    }
+    Ok(())
 }
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type MessagesStream = ReceiverStream<Result<PeerFrame, Status>>;
-
-    async fn messages(
-        &self,
-        request: Request<Streaming<PeerFrame>>,
-    ) -> Result<Response<Self::MessagesStream>, Status> {
-        let mut stream = request.into_inner();
-        let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message()).await;
-        let Ok(Ok(Some(PeerFrame { frame: Some(Frame::Hello(hello)) }))) = first else {
-            return Err(Status::invalid_argument("the first frame must be Hello"));
-        };
-        let Hello { cluster_id, member_id, target_member_id, protocol, .. } = hello;
-        let checked = self.check(cluster_id, member_id, target_member_id, &protocol);
-        let (answers, receiver) = mpsc::channel(1);
-        let accepted = checked.is_ok();
-        // The channel is new: there is room for one.
-        let _ = answers.try_send(Ok(hello_reply(&self.node, checked.err())));
-        if accepted {
-            tokio::spawn(pump(Arc::clone(&self.node), MemberId(member_id), stream, answers));
-        }
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-
     async fn snapshot(
         &self,
         request: Request<Streaming<SnapshotChunk>>,
