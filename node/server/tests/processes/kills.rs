@@ -147,7 +147,8 @@ async fn client(seed: u64, addresses: Vec<String>, history: Arc<History>) {
         };
         let asked = history.now();
         let outcome = perform(open, &operation).await;
-        let answered = history.now();
+        // What got no answer may take effect at any time from now on.
+        let answered = if outcome.is_some() { history.now() } else { Moment::NEVER };
         match &outcome {
             Some(Outcome::Read(_, read)) => {
                 known[number] = read.kvs.first().map_or(0, |kv| kv.mod_revision);
