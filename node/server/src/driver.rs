@@ -108,14 +108,29 @@ pub fn unix_nanoseconds() -> u64 {
 pub struct Handle {
     queue: mpsc::Sender<Message>,
     task: JoinHandle<()>,
+    backend: Arc<dyn Backend>,
 }
 
 impl Handle {
-    /// Ends the driver after what is on its way to the disk.
+    /// Ends the driver after what is on its way to the disk, and makes the backend durable: the next start has nothing to
+    /// apply again, and serves at once what this one has shown.
     pub async fn stop(self) {
         // A full queue means that the driver lives: waiting ends. An error means that it has ended.
         let _ = self.queue.send(Message::Stop).await;
         let _ = self.task.await;
+        let backend = self.backend;
+        match tokio::task::spawn_blocking(move || backend.persist()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start applies some entries again"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the backend was not made durable")
+            }
+        }
     }
 }
 
@@ -154,9 +169,10 @@ pub fn start(
     thread::Builder::new().name("log-sync".into()).spawn(move || run_syncs(&sync_jobs, &done))?;
     let done = queue.clone();
     let backend = Arc::clone(&node.backend);
+    let persisting = Arc::clone(&backend);
     thread::Builder::new()
         .name("persist".into())
-        .spawn(move || run_persists(&persist_jobs, &*backend, &done))?;
+        .spawn(move || run_persists(&persist_jobs, &*persisting, &done))?;
     let driver = Driver {
         host,
         node,
@@ -170,7 +186,7 @@ pub fn start(
         outgoing,
         stopping: false,
     };
-    Ok(Handle { queue, task: tokio::spawn(driver.run()) })
+    Ok(Handle { queue, task: tokio::spawn(driver.run()), backend })
 }
 
 /// Ends the process: the member must not go on.
