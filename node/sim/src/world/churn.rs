@@ -122,6 +122,10 @@ impl World {
         let Some(gone) = membership.members.values().find(|member| lost(self, &member.id)).cloned() else {
             return;
         };
+        // Nobody needs a lost learner, even where the voter lives in whose place it was added.
+        if gone.role == Role::Learner {
+            return self.ask_change(asked, "lost learner removed", MembershipChange::Remove(gone.id));
+        }
         let stands_in = |other: &&Member| other.id != gone.id && other.peer_urls == gone.peer_urls;
         match membership.members.values().find(stands_in) {
             // A replacement that was lost, too, or a learner that nobody needs any more, leaves.
@@ -133,9 +137,6 @@ impl World {
                 self.ask_change(asked, "lost member replaced", MembershipChange::Promote(other.id));
             }
             Some(_) => {}
-            None if gone.role == Role::Learner => {
-                self.ask_change(asked, "lost learner removed", MembershipChange::Remove(gone.id));
-            }
             None => {
                 let newcomer = Member {
                     peer_urls: gone.peer_urls.clone(),

@@ -82,7 +82,7 @@ impl World {
             if self.now > deadline {
                 let states = self.states();
                 return Err(format!(
-                    "the quorum {quorum:?} served nothing for {QUORUM_PROGRESS_MS} ms: {states}"
+                    "the quorum {quorum:?} served nothing for {QUORUM_PROGRESS_MS} ms\n{states}"
                 ));
             }
             self.step()?;
@@ -121,10 +121,10 @@ impl World {
         self.boot_all();
         self.clients.stopped = true;
         let deadline = self.now.after_ms(PROGRESS_MS);
-        while !self.is_quiet() {
+        while let Some(unmet) = self.unmet() {
             if self.now > deadline {
                 let states = self.states();
-                return Err(format!("no agreement {PROGRESS_MS} ms after healing: {states}"));
+                return Err(format!("no agreement {PROGRESS_MS} ms after healing: {unmet}\n{states}"));
             }
             self.step()?;
             // Whoever asked for a newcomer may have ended before it heard the answer.
@@ -135,29 +135,43 @@ impl World {
         Ok(())
     }
 
+    /// One line for each member.
     fn states(&self) -> String {
-        let states: Vec<String> = self
-            .machines
-            .iter()
-            .map(|(id, machine)| {
-                match machine.host.as_ref().and_then(|host| host.replica(GroupId::DEFAULT)) {
-                    Some(replica) => format!("{replica:?}"),
-                    None => format!("{id} is down (lost {}, retired {})", machine.lost, machine.retired),
+        let states = self.machines.iter().map(|(id, machine)| {
+            let host = machine.host.as_ref();
+            match host.and_then(|host| host.replica(GroupId::DEFAULT)) {
+                Some(replica) => {
+                    let (applied, membership) = (replica.state().applied(), replica.membership());
+                    let roles: Vec<_> = membership
+                        .members
+                        .iter()
+                        .map(|(id, member)| format!("{id} {:?}", member.role))
+                        .collect();
+                    format!("  {:?}, applied {applied:?}, members {roles:?}", replica.status())
                 }
-            })
-            .collect();
-        states.join("; ")
+                None => format!("  {id} is down (lost {}, retired {})", machine.lost, machine.retired),
+            }
+        });
+        states.collect::<Vec<_>>().join("\n")
     }
 
-    /// Everybody answered, and all members applied the same.
-    fn is_quiet(&self) -> bool {
-        let Some(membership) = self.membership() else { return false };
+    /// What is missing until everybody has answered and all members have applied the same; `None` if nothing is.
+    fn unmet(&self) -> Option<&'static str> {
+        let Some(membership) = self.membership() else { return Some("nobody leads") };
         let applied = membership.members.keys().map(|id| {
             let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
             host.and_then(|host| Some(host.replica(GroupId::DEFAULT)?.state().applied()))
         });
         let applied: BTreeSet<_> = applied.collect();
-        !self.clients.is_waiting() && applied.len() == 1 && !applied.contains(&None) && !membership.is_joint()
+        if self.clients.is_waiting() {
+            Some("a client waits for an answer")
+        } else if applied.contains(&None) {
+            Some("a member is down")
+        } else if applied.len() > 1 {
+            Some("members have not applied the same")
+        } else {
+            membership.is_joint().then_some("the membership is joint")
+        }
     }
 
     /// Every judge looks at what clients saw.
