@@ -51,7 +51,7 @@ fn witnesses_stop_nothing_and_lose_nothing() {
 }
 
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
-const REGRESSIONS: [(ProtocolKind, u64, &str); 7] = [
+const REGRESSIONS: [(ProtocolKind, u64, &str); 8] = [
     (
         ProtocolKind::Zab,
         6161,
@@ -82,6 +82,11 @@ const REGRESSIONS: [(ProtocolKind, u64, &str); 7] = [
         ProtocolKind::Zab,
         500_092,
         "the simulator's operator left a lost learner where it was, since the voter that it should replace lived",
+    ),
+    (
+        ProtocolKind::Zab,
+        500_177,
+        "a client's deletion was taken for the end of the lease on which its key hung, since a revocation had been lost",
     ),
 ];
 

@@ -27,6 +27,9 @@ pub struct Explained {
     pub writers: BTreeMap<i64, usize>,
     /// By revision, the lease whose end it is, where no record wrote it.
     pub lease_ends: BTreeMap<i64, i64>,
+    /// Revisions that are taken for a lease's end and may as well be a deletion of its keys of which no client heard: that
+    /// lease may live on.
+    pub doubtful_ends: BTreeSet<i64>,
 }
 
 /// Checks a history against what happened.
@@ -53,6 +56,9 @@ struct Checker<'a> {
     /// Commands with an unknown outcome of which no value was seen, in the order in which they were asked: they may have
     /// deleted something.
     unsure: Vec<usize>,
+    /// The same, and none is taken out. Which of several wrote a revision is not known, so one that was taken for the writer of
+    /// another revision may have written this one.
+    unheard: Vec<usize>,
     explained: Explained,
 }
 
@@ -104,7 +110,8 @@ impl<'a> Checker<'a> {
                 by_value.extend(values(command).into_iter().map(|put| (put.value.clone(), at)));
             }
         }
-        Self { records, witness, told, past, by_value, unsure, explained: Explained::default() }
+        let unheard = unsure.clone();
+        Self { records, witness, told, past, by_value, unsure, unheard, explained: Explained::default() }
     }
 
     /// Replays the witness and asks the model for every answer.
@@ -114,6 +121,7 @@ impl<'a> Checker<'a> {
         self.saw(&mut model)?;
         for (revision, events) in self.witness.iter() {
             self.explain(&mut model, revision, events)?;
+            self.doubt(&mut model, revision, events);
             model.follow(events);
             self.saw(&mut model)?;
         }
@@ -231,6 +239,22 @@ impl<'a> Checker<'a> {
         }
         self.explained.lease_ends.insert(revision, lease);
         Ok(())
+    }
+
+    /// Notes the end of a lease that a deletion of which nobody heard explains, too; `model` is the state before it.
+    fn doubt(&mut self, model: &mut Model, revision: i64, events: &[Event]) {
+        let revokes = |at: &usize| {
+            matches!(self.records[*at].operation, Operation::Command(CommandKind::LeaseRevoke(_)))
+        };
+        let ends_lease = self.explained.lease_ends.contains_key(&revision)
+            || self.explained.writers.get(&revision).is_some_and(revokes);
+        let seen = self.witness.seen(revision).unwrap_or(Moment::NEVER);
+        let deletes = |at: &usize| {
+            !revokes(at) && self.records[*at].asked < seen && self.would_write(model, *at, events)
+        };
+        if ends_lease && self.unheard.iter().any(deletes) {
+            self.explained.doubtful_ends.insert(revision);
+        }
     }
 
     /// Everybody who was told this state, and did not write it, must have got the model's answer.

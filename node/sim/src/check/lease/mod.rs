@@ -1,4 +1,8 @@
 //! What leases promise: one check each. Time is what the members' clocks can have shown: see [`Clock`].
+//!
+//! A lease ends when it is revoked or its time is over; its keys are deleted then. It does not end when a client deletes its
+//! keys (etcd's `Lease` service: a lease without keys is kept alive as any other). So a revision that deletes them is taken
+//! for its end only if no client's deletion explains it.
 
 mod attached;
 mod early;
@@ -48,7 +52,7 @@ struct Lease<'a> {
     revokes: Vec<&'a Record>,
     /// Commands that would put keys on it, with the revision in which they did.
     puts: Vec<(&'a Record, Option<i64>)>,
-    /// The revision that its end made, when that was seen, and whether a client's word is known to be the reason.
+    /// The revision that its end made for certain, when that was seen, and whether a client's word is known to be the reason.
     end: Option<(i64, Moment, bool)>,
 }
 
@@ -91,7 +95,8 @@ impl<'a> Lease<'a> {
                 Operation::Command(CommandKind::LeaseRevoke(revoke)) => {
                     let lease = leases.entry(revoke.id).or_default();
                     lease.revokes.push(record);
-                    if let Some(&revision) = wrote.get(&at) {
+                    let revision = wrote.get(&at);
+                    if let Some(&revision) = revision.filter(|it| !explained.doubtful_ends.contains(it)) {
                         let seen = witness.seen(revision).unwrap_or_default();
                         lease.end = Some((revision, seen, true));
                     }
@@ -109,7 +114,8 @@ impl<'a> Lease<'a> {
                 Operation::Read { .. } => {}
             }
         }
-        for (&revision, &lease) in &explained.lease_ends {
+        let by_time = &explained.lease_ends;
+        for (&revision, &lease) in by_time.iter().filter(|(it, _)| !explained.doubtful_ends.contains(it)) {
             let seen = witness.seen(revision).unwrap_or_default();
             leases.entry(lease).or_default().end = Some((revision, seen, false));
         }
@@ -181,7 +187,7 @@ mod sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::sample::{command, put, record};
+    use crate::check::sample::{command, delete, put, record};
     use quorate_state::command::{LeaseGrant, LeaseRevoke};
     use quorate_state::error::ApplyError;
 
@@ -220,6 +226,27 @@ mod tests {
         };
         assert!(tampered(2_000, behind(7, 201)).contains("renewed though it had ended"));
         assert!(tampered(2_000, behind(8, 999)).contains("renewed though it had been revoked"));
+    }
+
+    #[test]
+    fn a_lease_whose_keys_a_client_deleted_lives_on() {
+        let (mut records, mut witness) = sample::life(2_000);
+        records.retain(|record| record.outcome != Outcome::NotRenewed);
+        // Nobody heard what became of both: the revocation was lost, the deletion was not.
+        let revoke = CommandKind::LeaseRevoke(LeaseRevoke { id: 7, expired_in_epoch: 0 });
+        records.push(command(40, revoke, Outcome::Unknown));
+        records.push(command(199, delete("a", "c"), Outcome::Unknown));
+        records.push(record(201, Operation::KeepAlive { lease: 7 }, Outcome::Renewed));
+        records.push(command(300, put("z", "9", 7), Outcome::Unknown));
+        let mut event = witness.events(2)[0].clone();
+        (event.kv.key, event.kv.value) = ("z".into(), "9".into());
+        (event.kv.create_revision, event.kv.mod_revision) = (7, 7);
+        let seen = Moment { order: 3_002, ms: 3_002 };
+        witness.published(seen, &[event]).expect("the first word");
+        assert_eq!(sample::judge(&records, &witness), Ok(()));
+        // Without the deletion it was the lease's end.
+        records.retain(|record| record.operation != Operation::Command(delete("a", "c")));
+        assert!(sample::judge(&records, &witness).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) fn check(records: &[Record], witness: &Witness, explained: &Explained
             ends.insert(revision, revoke.id);
         }
     }
+    ends.retain(|revision, _| !explained.doubtful_ends.contains(revision));
     let mut model = Model::without_leases();
     let mut ended: BTreeSet<i64> = BTreeSet::new();
     for (revision, events) in witness.iter() {
