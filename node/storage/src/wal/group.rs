@@ -194,10 +194,6 @@ impl Group {
 
     /// The first sequence that must stay on disk; `None` if no record must.
     pub(super) fn first_needed(&self) -> Option<u64> {
-        if self.dirty && !mutant!(SegmentRemovedEarly) {
-            // What is released is not yet stored as released: keep all until it is.
-            return Some(0);
-        }
         let mut written = self.places.iter().flatten().map(|place| place.sequence).filter(|it| *it != 0);
         match self.layout {
             // They rise.

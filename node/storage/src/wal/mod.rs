@@ -176,8 +176,18 @@ pub struct Wal {
     synced: u64,
     buffer: Vec<(u64, Record)>,
     jobs: u64,
-    job_under_way: Option<(u64, u64)>,
+    job_under_way: Option<Job>,
     poisoned: bool,
+}
+
+/// What is durable when the sync under way has ended.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    number: u64,
+    /// Everything up to this sequence ...
+    sequence: u64,
+    /// ... of which everything from this one on must stay. What is appended since may replace it, and is not durable.
+    needed: u64,
 }
 
 /// A sync to run, on any thread.
@@ -445,7 +455,8 @@ impl Wal {
         }
         self.poisoned = false;
         self.jobs += 1;
-        self.job_under_way = Some((self.jobs, self.next_sequence - 1));
+        let (sequence, needed) = (self.next_sequence - 1, self.first_needed());
+        self.job_under_way = Some(Job { number: self.jobs, sequence, needed });
         self.trim_cache();
         Ok(Some(SyncJob { number: self.jobs, files }))
     }
@@ -516,11 +527,17 @@ impl Wal {
     /// # Errors
     /// The disk's.
     pub fn synced(&mut self, number: u64) -> Result<(), WalError> {
-        if let Some((_, sequence)) = self.job_under_way.take_if(|(job, _)| *job == number) {
-            self.synced = sequence;
-            self.remove_segments()?;
+        if let Some(job) = self.job_under_way.take_if(|job| job.number == number) {
+            self.synced = job.sequence;
+            let needed = if mutant!(SegmentRemovedEarly) { self.first_needed() } else { job.needed };
+            self.remove_segments(needed)?;
         }
         Ok(())
+    }
+
+    /// The first sequence that some group needs.
+    fn first_needed(&self) -> u64 {
+        self.groups.values().filter_map(Group::first_needed).min().unwrap_or(self.next_sequence)
     }
 
     /// A failed sync: nothing is taken any more.
@@ -534,10 +551,7 @@ impl Wal {
     /// [`WalError::Poisoned`].
     pub fn release(&mut self, group: u64, index: u64) -> Result<(), WalError> {
         self.check()?;
-        let epoch = match self.epoch(group, index) {
-            Ok(epoch) => epoch,
-            Err(_) => return Ok(()),
-        };
+        let Ok(epoch) = self.epoch(group, index) else { return Ok(()) };
         if let Some(group) = self.groups.get_mut(&group) {
             group.release(index, epoch);
         }
@@ -561,12 +575,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Removes segments whose records were all released, as far as that is durable.
-    fn remove_segments(&mut self) -> Result<(), WalError> {
-        if self.segments.len() < 2 {
-            return Ok(());
-        }
-        let needed = self.groups.values().filter_map(Group::first_needed).min().unwrap_or(self.next_sequence);
+    /// Removes segments whose records all lie before the first one that is needed.
+    fn remove_segments(&mut self, needed: u64) -> Result<(), WalError> {
         while self.segments.get(1).is_some_and(|next| next.first_sequence <= needed) {
             let Some(segment) = self.segments.pop_front() else { break };
             self.disk.remove(&segment.path)?;

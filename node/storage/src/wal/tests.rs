@@ -82,6 +82,28 @@ fn removals_of_segments_that_reach_the_medium_out_of_order_leave_no_gap() {
 }
 
 #[test]
+fn a_replacement_that_is_not_durable_removes_no_segment() {
+    for layout in [Layout::Tail, Layout::Slots] {
+        let disk = SimDisk::default();
+        let mut wal =
+            Wal::create(Arc::new(disk.clone()), config(), Identity { layout, ..IDENTITY }).expect("empty");
+        for index in 1..=100 {
+            wal.append(GROUP, None, vec![record(index, 1)], None).expect("open");
+            sync(&mut wal);
+        }
+        wal.append(GROUP, None, vec![record(101, 1)], None).expect("open");
+        let job = wal.flush().expect("the disk works").expect("something to sync");
+        // An acceptor that acknowledged these in epoch 1 must know them until it knows those of epoch 2.
+        wal.append(GROUP, None, (1..=101).map(|index| record(index, 2)).collect(), None).expect("open");
+        wal.synced(job.run().expect("the disk works")).expect("the disk works");
+        disk.crash(|| false);
+        let found = open(&disk).expect("undamaged");
+        let durable: Vec<_> = (1..=101).map(|index| record(index, 1)).collect();
+        assert!(all(&found) == durable, "{layout:?}: of 101 records {} are left", all(&found).len());
+    }
+}
+
+#[test]
 fn a_reset_log_starts_behind_the_snapshot() {
     let disk = SimDisk::default();
     let mut wal = create(&disk);
