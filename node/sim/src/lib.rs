@@ -5,6 +5,7 @@
 //! The same seed gives the same run, event by event: [`world::Report::trace`] is equal.
 
 pub mod check;
+pub mod crashes;
 pub mod history;
 mod invariants;
 #[cfg(feature = "mutants")]

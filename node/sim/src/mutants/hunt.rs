@@ -1,21 +1,40 @@
 //! Looking for a planted bug: seed after seed until a check fails or the budget is used up.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use quorate_consensus::kind::ProtocolKind;
 
 use super::Bug;
-use crate::seed;
 use crate::story::Story;
 use crate::world::World;
+use crate::{crashes, seed};
+
+/// Where a bug is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Whole members of this protocol.
+    World(ProtocolKind),
+    /// A log alone, and power losses.
+    Log,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::World(protocol) => protocol.fmt(f),
+            Self::Log => f.write_str("log"),
+        }
+    }
+}
 
 /// How a bug was caught.
 #[derive(Clone, Debug)]
 pub struct Catch {
-    /// In a world of this protocol ...
-    pub protocol: ProtocolKind,
+    /// There ...
+    pub place: Place,
     /// ... and this seed, which passes without the bug ...
     pub seed: u64,
     /// ... this check failed.
@@ -51,35 +70,41 @@ pub fn keep_panics() {
     }));
 }
 
-/// Runs one seed. What is wrong in its world, if anything.
+/// Runs one seed. What is wrong, if anything.
 #[must_use]
-pub fn finding(protocol: ProtocolKind, seed: u64) -> Option<String> {
-    let world = || World::new(protocol, seed, seed::voters(seed), Story::Silent).run(seed::FAULTY_MS);
-    match panic::catch_unwind(AssertUnwindSafe(world)) {
-        Ok(Ok(_)) => None,
+pub fn finding(place: Place, seed: u64) -> Option<String> {
+    let run = || match place {
+        Place::World(protocol) => {
+            let world = World::new(protocol, seed, seed::voters(seed), Story::Silent);
+            world.run(seed::FAULTY_MS).map(drop)
+        }
+        Place::Log => crashes::run(seed),
+    };
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => None,
         Ok(Err(what)) => Some(what),
         Err(_) => ASSERTION.take(),
     }
 }
 
-/// Looks for a bug in the worlds of its protocols, in turn, from seed 1 on. A seed that fails without the bug, too, has not
+/// Looks for a bug in its places, in turn, from seed 1 on. A seed that fails without the bug, too, has not
 /// caught it.
 #[must_use]
 pub fn hunt(bug: Bug, budget: Duration) -> Hunt {
     let begin = core_time();
     let spent = || core_time().saturating_sub(begin);
-    let protocols = bug.protocols();
+    let places = bug.places();
     let mut seeds = 0;
     for seed in 1.. {
-        for &protocol in protocols {
+        for &place in &places {
             bug.plant();
-            let found = finding(protocol, seed);
+            let found = finding(place, seed);
             super::clear();
             seeds += 1;
             if let Some(by) = found
-                && finding(protocol, seed).is_none()
+                && finding(place, seed).is_none()
             {
-                return Hunt { bug, catch: Some(Catch { protocol, seed, by }), seeds, core: spent() };
+                return Hunt { bug, catch: Some(Catch { place, seed, by }), seeds, core: spent() };
             }
         }
         if spent() >= budget {

@@ -4,6 +4,7 @@ pub mod hunt;
 pub mod run;
 mod table;
 
+use hunt::Place;
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::mutants::Mutant as OfConsensus;
 use quorate_replica::mutants::Mutant as OfReplica;
@@ -84,13 +85,15 @@ impl Bug {
         }
     }
 
-    /// The protocols in whose worlds it is looked for.
+    /// Where it is looked for: in worlds of the protocols that can have it, and a bug of the log in a log alone, too.
     #[must_use]
-    pub fn protocols(self) -> &'static [ProtocolKind] {
-        match self {
-            Self::Consensus(bug) => bug.protocols(),
-            Self::Storage(_) | Self::State(_) | Self::Replica(_) => &ProtocolKind::ALL,
-        }
+    pub fn places(self) -> Vec<Place> {
+        let (protocols, alone) = match self {
+            Self::Consensus(bug) => (bug.protocols(), None),
+            Self::Storage(_) => (ProtocolKind::ALL.as_slice(), Some(Place::Log)),
+            Self::State(_) | Self::Replica(_) => (ProtocolKind::ALL.as_slice(), None),
+        };
+        alone.into_iter().chain(protocols.iter().copied().map(Place::World)).collect()
     }
 }
 

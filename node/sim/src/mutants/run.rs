@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_consensus::kind::ProtocolKind;
 
-use super::hunt::{self, Hunt};
+use super::hunt::{self, Hunt, Place};
 use super::{Bug, table};
 
 /// What to hunt.
@@ -59,7 +59,7 @@ fn sound(seeds: u64) -> bool {
     let mut failed = 0;
     for protocol in ProtocolKind::ALL {
         for seed in 1..=seeds {
-            if let Some(what) = hunt::finding(protocol, seed) {
+            if let Some(what) = hunt::finding(Place::World(protocol), seed) {
                 failed += 1;
                 eprintln!("without a bug: {protocol}, {seed}: {}", table::said(&what));
             }

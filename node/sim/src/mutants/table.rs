@@ -8,14 +8,14 @@ use super::hunt::Hunt;
 const SAID_CHARS_MAX: usize = 110;
 
 /// The first line of the table, and the second.
-pub const HEAD: &str = "| bug | planted in | what it is | caught by | protocol, seed | seeds | core-seconds |\n\
+pub const HEAD: &str = "| bug | planted in | what it is | caught by | where, seed | seeds | core-seconds |\n\
                         |---|---|---|---|---|---|---|";
 
 /// A bug's line.
 #[must_use]
 pub fn line(hunt: &Hunt) -> String {
     let (by, place) = match &hunt.catch {
-        Some(catch) => (said(&catch.by), format!("{}, {}", catch.protocol, catch.seed)),
+        Some(catch) => (said(&catch.by), format!("{}, {}", catch.place, catch.seed)),
         None => ("**not caught**".into(), "-".into()),
     };
     let Hunt { bug, seeds, core, .. } = hunt;
