@@ -77,11 +77,6 @@ impl Group {
         self.places.get_mut(usize::try_from(at).ok()?)?.as_mut()
     }
 
-    pub(super) fn first_faulty(&self) -> Option<u64> {
-        let at = self.places.iter().position(|place| place.as_ref().is_some_and(|place| place.faulty))?;
-        Some(self.base.0 + 1 + at as u64)
-    }
-
     pub(super) fn push(&mut self, index: u64, place: Place) {
         assert!(index > self.base.0, "record {index} was released");
         let at = usize::try_from(index - self.base.0 - 1).expect("in memory");

@@ -283,10 +283,12 @@ impl Wal {
         self.groups.get(&group).map_or(0, Group::last_index)
     }
 
-    /// The first index of a group whose body is damaged, if any.
+    /// The first record of a group that can't be read back now. Recovery's own writes may land on a body that it found sound.
     #[must_use]
     pub fn first_faulty(&self, group: u64) -> Option<u64> {
-        self.groups.get(&group).and_then(Group::first_faulty)
+        let group = self.groups.get(&group)?;
+        let faulty = |index: &u64| group.place(*index).is_ok_and(|place| self.load(*index, place).is_err());
+        (group.base.0 + 1..=group.last_index()).find(faulty)
     }
 
     /// The epoch of an index.
