@@ -14,7 +14,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         let skipped = name == "target" || name.to_string_lossy().starts_with('.');
         match entry.file_type().expect("a readable folder") {
             kind if kind.is_dir() && !skipped => files(&path, found),
-            kind if kind.is_file() => found.push(path),
+            kind if kind.is_file() && name != ".git" => found.push(path),
             _ => {}
         }
     }
@@ -83,20 +83,37 @@ fn nothing_names_a_machine() {
 /// `node/sim/MUTANTS.md`: whatever features of its own a program is built with, no planted bug is in it.
 #[test]
 fn no_program_can_be_built_with_planted_bugs() {
-    let tree = |package: &str, features: &str| {
-        let arguments = ["tree", "--locked", "--offline", "--edges", "features,normal,build", features];
+    let planted = |package: &str, features: &str| {
+        let shape = ["--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}"];
         let output = std::process::Command::new(env!("CARGO"))
-            .args(arguments)
-            .args(["--package", package])
+            .args(["tree", "--locked", "--offline", features, "--package", package])
+            .args(shape)
             .current_dir(repository())
             .output()
             .expect("cargo runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(tree.contains(package), "{tree}");
+        let with = |line: &&str| {
+            let features = line.split('|').nth(1).unwrap_or_default();
+            features.trim_end_matches(" (*)").split(',').any(|feature| feature == "mutants")
+        };
+        tree.lines().filter(with).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert!(tree("quorate-sim", "--all-features").contains("quorate-consensus feature \"mutants\""));
-    assert!(!tree("quorate-sim", "--no-default-features").contains("\"mutants\""));
+    for library in ["consensus", "storage", "state", "replica"] {
+        let name = format!("quorate-{library} ");
+        let all = planted("quorate-sim", "--all-features");
+        assert!(
+            all.iter().any(|line| line.starts_with(&name)),
+            "the test sees no feature of {name}: {all:?}"
+        );
+    }
+    assert_eq!(planted("quorate-sim", "--no-default-features"), Vec::<String>::new());
     for package in ["quorate-server", "quorate-cli", "quorate-operator"] {
-        assert!(!tree(package, "--all-features").contains("\"mutants\""), "{package} can have planted bugs");
+        assert_eq!(
+            planted(package, "--all-features"),
+            Vec::<String>::new(),
+            "{package} can have planted bugs"
+        );
     }
 }
