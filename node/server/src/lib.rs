@@ -12,6 +12,7 @@ pub mod listen;
 pub mod metrics;
 pub mod node;
 pub mod policy;
+pub mod quota;
 pub mod ring;
 pub mod run;
 pub mod services;

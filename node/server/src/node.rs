@@ -1,6 +1,6 @@
 //! What services see of the member: its identity, the newest published state, who leads, and a way to ask it things.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ use quorate_storage::backend::Backend;
 use crate::api_error::{self, ApiError};
 use crate::config::Config;
 use crate::driver::Message;
+use crate::quota::Quota;
 use crate::ring::Ring;
 
 /// How long a request may take (etcd: 5 s and two election timeouts).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
-/// Every so many writes the engine is asked for its size: that takes a lock which its writer holds for long.
-const WRITES_PER_SIZE_CHECK: u64 = 64;
+/// A member that is told to end waits no longer for a successor.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// More decided but not applied entries than this: new writes are refused (etcd `v3_server.go`).
 const APPLY_GAP_MAX: u64 = 5_000;
 
@@ -82,8 +83,7 @@ pub struct Node {
     pub stopping: watch::Sender<bool>,
     driver: OnceLock<mpsc::Sender<Message>>,
     last_lease: AtomicU64,
-    writes: AtomicU64,
-    over_quota: AtomicBool,
+    quota: Quota,
 }
 
 impl Node {
@@ -97,6 +97,7 @@ impl Node {
             status: watch::channel(None).0,
             removed: watch::channel(false).0,
         };
+        let quota = Quota::new(config.quota_bytes);
         let last_lease = AtomicU64::new(crate::driver::unix_nanoseconds() ^ id.0.rotate_left(20));
         Arc::new(Self {
             config,
@@ -108,8 +109,7 @@ impl Node {
             stopping: watch::channel(false).0,
             driver: OnceLock::new(),
             last_lease,
-            writes: AtomicU64::new(0),
-            over_quota: AtomicBool::new(false),
+            quota,
         })
     }
 
@@ -267,16 +267,10 @@ impl Node {
     /// # Errors
     /// There is no space.
     pub fn check_room(self: &Arc<Self>) -> Result<(), ApiError> {
-        let writes = self.writes.fetch_add(1, Ordering::Relaxed);
-        if self.config.quota_bytes > 0 && writes.is_multiple_of(WRITES_PER_SIZE_CHECK) {
-            let over = self.backend.size_bytes().0 > self.config.quota_bytes;
-            self.over_quota.store(over, Ordering::Relaxed);
-        }
-        let over = self.over_quota.load(Ordering::Relaxed);
         if self.has_alarm(AlarmType::Nospace) {
             return Err(api_error::NO_SPACE);
         }
-        if over {
+        if self.quota.is_exceeded(|| self.backend.size_bytes().0) {
             let node = Arc::clone(self);
             tokio::spawn(async move {
                 let alarm = Alarm { member: node.id.0, kind: AlarmType::Nospace.into() };

@@ -26,15 +26,13 @@ use crate::config::Config;
 use crate::driver::{self, OUTGOING_MAX};
 use crate::http::Front;
 use crate::listen;
-use crate::node::Node;
+use crate::node::{HANDOVER_TIMEOUT, Node};
 use crate::services;
 use crate::tls::{Tls, TlsError};
 use crate::transport::receiver::PeerFront;
 use crate::transport::service::PeerService;
 use crate::transport::{self, FRAME_BYTES_MAX};
 
-/// A leader that is told to end waits no longer for a successor.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two tries to tell the cluster this member's name and client URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 

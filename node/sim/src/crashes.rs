@@ -1,6 +1,7 @@
 //! One log on one disk: random appends, cuts, votes and releases, and a power loss wherever chance has it. What recovery finds
 //! must be what was synced, and of the batch that was being synced a prefix: no record, vote or release less, none out of order
-//! (crash images: ALICE, OSDI 2014). What is only appended, not yet written, never shows, and takes nothing away. Whole replicas meet such moments rarely, because each crash costs them an election.
+//! (crash images: ALICE, OSDI 2014). What is only appended, not yet written, never shows, and takes nothing away. Whole replicas
+//! meet such moments rarely, because each crash costs them an election.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ const IDENTITY: Identity = Identity { cluster_id: 1, member_id: 1, protocol: 1, 
 const OPERATIONS: u64 = 400;
 /// A power loss comes after so many operations, on average.
 const BETWEEN_CRASHES: u64 = 6;
-/// A file of small state has so many slots of this size, and this much of each is used.
+/// A file of small state has so many slots of this size, and this much of each is used (`wal/slots.rs`).
 const STATE_SLOTS: u64 = 4;
 const STATE_SLOT_BYTES: u64 = 4096;
 const STATE_USED_BYTES: u64 = 84;

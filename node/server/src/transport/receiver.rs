@@ -25,12 +25,10 @@ use super::service::{Refusal, check};
 use super::stream::{FrameReader, FrameWriter, PATH, PROTOCOL};
 use crate::driver::Message;
 use crate::metrics::METRICS;
-use crate::node::Node;
+use crate::node::{HANDOVER_TIMEOUT, Node};
 
 /// For the upgrade and the first frame of a stream.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A member that is told to end still hands its leadership over: its streams last this much longer.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The service on a peer port: streams of messages, and the peer service by gRPC.
 #[derive(Clone, Debug)]
@@ -115,6 +113,7 @@ fn hello_reply(node: &Node, refusal: Option<Refusal>) -> PeerFrame {
 async fn pump(node: &Node, from: MemberId, mut input: Input) {
     let received = METRICS.peer_received_bytes.with_label_values(&[&format!("{:x}", from.0)]);
     let mut stopping = node.stopping.subscribe();
+    // A member that is told to end still hands its leadership over: its streams last that much longer.
     let stopped = async {
         crate::node::ended(&mut stopping).await;
         tokio::time::sleep(HANDOVER_TIMEOUT).await;

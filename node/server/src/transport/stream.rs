@@ -20,9 +20,9 @@ pub(super) const PATH: &str = "/quorate.peer.v1/messages";
 pub(super) const PROTOCOL: &str = "quorate-peer";
 /// For a frame to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Read at once, at most; a larger frame gets a buffer of its size.
+/// Room that a buffer gets when it is full.
 const READ_BYTES: usize = 64 << 10;
-/// A buffer with less room than this is replaced before it is read into.
+/// A buffer with less room than this is full.
 const READ_BYTES_MIN: usize = 4 << 10;
 /// A buffer for sending that grew larger than this is given back.
 const WRITE_BYTES_KEPT: usize = 256 << 10;
@@ -50,25 +50,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The connection's; a frame that is too large or none.
     pub(super) async fn next(&mut self) -> io::Result<Option<PeerFrame>> {
         loop {
-            let missing = match self.buffer.first_chunk::<SIZE_BYTES>() {
-                None => SIZE_BYTES,
-                Some(size) => {
-                    let size = usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX);
-                    if size > FRAME_BYTES_MAX {
-                        return Err(malformed("a peer's frame is too large"));
-                    }
-                    if self.buffer.len() >= SIZE_BYTES + size {
-                        self.buffer.advance(SIZE_BYTES);
-                        let frame = self.buffer.split_to(size).freeze();
-                        return PeerFrame::decode(frame)
-                            .map(Some)
-                            .map_err(|_| malformed("a peer's frame can't be decoded"));
-                    }
-                    SIZE_BYTES + size - self.buffer.len()
+            if let Some(size) = self.buffer.first_chunk::<SIZE_BYTES>() {
+                let size = usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX);
+                if size > FRAME_BYTES_MAX {
+                    return Err(malformed("a peer's frame is too large"));
                 }
-            };
-            if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES_MIN) {
-                self.buffer.reserve(missing.max(READ_BYTES));
+                if self.buffer.len() >= SIZE_BYTES + size {
+                    self.buffer.advance(SIZE_BYTES);
+                    let frame = self.buffer.split_to(size).freeze();
+                    return PeerFrame::decode(frame)
+                        .map(Some)
+                        .map_err(|_| malformed("a peer's frame can't be decoded"));
+                }
+            }
+            // Memory follows what came, not what a size promises.
+            if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
+                self.buffer.reserve(READ_BYTES);
             }
             if self.input.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
