@@ -56,9 +56,10 @@ pub(super) fn start(processes: &Processes<'_>, layout: &Layout, node: &Node) -> 
     processes.start(&format!("proxy-{name}"), &namespace, &bin.join("kube-proxy"), &arguments)
 }
 
+/// It asks for seconds on a socket that nobody serves yet, and ends with this program: one that was killed leaves none behind.
 fn ctr(socket: &Path) -> Command {
-    let mut ctr = Command::new("ctr");
-    ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io"]);
+    let mut ctr = Command::new("setpriv");
+    ctr.args(["--pdeathsig", "KILL", "ctr", "--address"]).arg(socket).args(["--namespace", "k8s.io"]);
     ctr
 }
 
