@@ -14,6 +14,7 @@ use quorate_storage::disk::Disk;
 use quorate_storage::disk::sim::SimDisk;
 use quorate_storage::wal::{Config, HardState, Identity, Layout, Record, SyncJob, Wal, WalError};
 
+use crate::finding::{Finding, Kind};
 use crate::random::Random;
 
 const GROUP: u64 = 1;
@@ -103,7 +104,11 @@ struct Run {
 ///
 /// # Errors
 /// What recovery lost, or found though it was never there.
-pub fn run(seed: u64) -> Result<(), String> {
+pub fn run(seed: u64) -> Result<(), Finding> {
+    powers_fail(seed).map_err(Kind::Recovery.found())
+}
+
+fn powers_fail(seed: u64) -> Result<(), String> {
     let disk = SimDisk::default();
     let wal = Wal::create(Arc::new(disk.clone()), config(), IDENTITY).map_err(|error| error.to_string())?;
     let mut run = Run {

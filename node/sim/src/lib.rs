@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod crashes;
+pub mod finding;
 pub mod history;
 mod invariants;
 #[cfg(feature = "mutants")]

@@ -4,6 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use quorate_consensus::kind::ProtocolKind;
 
+use crate::finding::{Finding, Kind};
 use crate::schedule::Schedule;
 use crate::seed;
 use crate::story::Story;
@@ -20,7 +21,7 @@ pub struct Shrunk {
     /// The schedule with these faults.
     pub schedule: Schedule,
     /// What goes wrong.
-    pub violation: String,
+    pub violation: Finding,
     /// How many runs it took.
     pub runs: u64,
 }
@@ -29,12 +30,12 @@ pub struct Shrunk {
 ///
 /// # Errors
 /// What went wrong.
-pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, String> {
+pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, Finding> {
     let world = || World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule);
     panic::catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-        Err(format!("panic: {}", said.unwrap_or_default()))
+        Err(Kind::Assertion.found()(format!("panic: {}", said.unwrap_or_default())))
     })
 }
 

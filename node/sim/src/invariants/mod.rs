@@ -16,6 +16,8 @@ use quorate_consensus::protocol::Part;
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
 
+use crate::finding::{Finding, Kind as Finds};
+
 /// The invariants with what they remember.
 #[derive(Debug)]
 pub(crate) struct Invariants {
@@ -44,28 +46,31 @@ impl Invariants {
     }
 
     /// Member `id` took a step.
-    pub(crate) fn check(&mut self, id: MemberId, host: &Host) -> Result<(), String> {
+    pub(crate) fn check(&mut self, id: MemberId, host: &Host) -> Result<(), Finding> {
         let Some(replica) = host.replica(GroupId::DEFAULT) else { return Ok(()) };
         let status = replica.status();
         let (applied, _) = replica.state().applied();
         let (_, idle) = host.durable(GroupId::DEFAULT);
-        self.epochs.check(&status)?;
-        self.promises.check(&status, host.hard_state(GroupId::DEFAULT), idle)?;
-        self.logs.check(id, host, Index(applied))?;
-        let committed = self.progress.check(&status, applied)?;
+        self.epochs.check(&status).map_err(Finds::Epochs.found())?;
+        let hard = host.hard_state(GroupId::DEFAULT);
+        self.promises.check(&status, hard, idle).map_err(Finds::Promises.found())?;
+        self.logs.check(id, host, Index(applied)).map_err(Finds::Logs.found())?;
+        let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
         let witness = replica.membership().is_witness(id);
         if witness && status.part == Part::Leader {
-            return Err(format!("witness {id} leads"));
+            return Err(Finds::Roles.found()(format!("witness {id} leads")));
         }
         for entry in host.entries(GroupId::DEFAULT, committed.start, committed.end) {
-            self.proposed.check(&entry, witness)?;
+            self.proposed.check(&entry, witness).map_err(Finds::Proposed.found())?;
             if entry.kind != Kind::Header {
-                self.durable.committed(&status, replica.membership(), &entry, &self.logs)?;
-                self.agreement.check(id, entry)?;
+                let durable = self.durable.committed(&status, replica.membership(), &entry, &self.logs);
+                durable.map_err(Finds::Durable.found())?;
+                self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
             }
         }
-        self.durable.leads(&status, &host.log(GroupId::DEFAULT))?;
-        if witness { Ok(()) } else { self.states.check(id, replica) }
+        let complete = self.durable.leads(&status, &host.log(GroupId::DEFAULT));
+        complete.map_err(Finds::Complete.found())?;
+        if witness { Ok(()) } else { self.states.check(id, replica).map_err(Finds::States.found()) }
     }
 
     /// Member `id` stopped: what it had in memory is gone.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use quorate_consensus::kind::ProtocolKind;
 
 use super::Bug;
+use crate::finding::{Finding, Kind};
 use crate::story::Story;
 use crate::world::World;
 use crate::{crashes, seed};
@@ -37,8 +38,8 @@ pub struct Catch {
     pub place: Place,
     /// ... and this seed, which passes without the bug ...
     pub seed: u64,
-    /// ... this check failed.
-    pub by: String,
+    /// ... this was found.
+    pub by: Finding,
 }
 
 /// What became of one bug.
@@ -48,6 +49,8 @@ pub struct Hunt {
     pub bug: Bug,
     /// How it was caught, if it was.
     pub catch: Option<Catch>,
+    /// The first seed that failed because of it, but not by what it leads to.
+    pub chance: Option<Catch>,
     /// Seeds that were run with it.
     pub seeds: u64,
     /// Processor time that they took.
@@ -72,7 +75,7 @@ pub fn keep_panics() {
 
 /// Runs one seed. What is wrong, if anything.
 #[must_use]
-pub fn finding(place: Place, seed: u64) -> Option<String> {
+pub fn finding(place: Place, seed: u64) -> Option<Finding> {
     let run = || match place {
         Place::World(protocol) => {
             let world = World::new(protocol, seed, seed::voters(seed), Story::Silent);
@@ -83,35 +86,41 @@ pub fn finding(place: Place, seed: u64) -> Option<String> {
     match panic::catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => None,
         Ok(Err(what)) => Some(what),
-        Err(_) => ASSERTION.take(),
+        Err(_) => ASSERTION.take().map(Kind::Assertion.found()),
     }
 }
 
-/// Looks for a bug in its places, in turn, from seed 1 on. A seed that fails without the bug, too, has not
-/// caught it.
+/// Looks for a bug in its places, in turn, from seed 1 on. A seed that fails without the bug, too, has not caught it, nor has one
+/// that fails by something that the bug does not lead to.
 #[must_use]
 pub fn hunt(bug: Bug, budget: Duration) -> Hunt {
     let begin = core_time();
     let spent = || core_time().saturating_sub(begin);
     let places = bug.places();
-    let mut seeds = 0;
+    let mut hunt = Hunt { bug, catch: None, chance: None, seeds: 0, core: Duration::ZERO };
     for seed in 1.. {
         for &place in &places {
             bug.plant();
             let found = finding(place, seed);
             super::clear();
-            seeds += 1;
-            if let Some(by) = found
-                && finding(place, seed).is_none()
-            {
-                return Hunt { bug, catch: Some(Catch { place, seed, by }), seeds, core: spent() };
+            hunt.seeds += 1;
+            let Some(by) = found else { continue };
+            let proves = bug.proofs().contains(&by.kind);
+            if !proves && hunt.chance.is_some() || finding(place, seed).is_some() {
+                continue;
             }
+            let catch = Some(Catch { place, seed, by });
+            if proves {
+                return Hunt { catch, core: spent(), ..hunt };
+            }
+            hunt.chance = catch;
         }
         if spent() >= budget {
             break;
         }
     }
-    Hunt { bug, catch: None, seeds, core: spent() }
+    hunt.core = spent();
+    hunt
 }
 
 /// Processor time of this thread; time on the wall where the system does not tell.

@@ -1,6 +1,7 @@
 //! Known bugs: planted one at a time, and looked for. See `MUTANTS.md`.
 
 pub mod hunt;
+mod proofs;
 pub mod run;
 mod table;
 

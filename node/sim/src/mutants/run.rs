@@ -61,7 +61,7 @@ fn sound(seeds: u64) -> bool {
         for seed in 1..=seeds {
             if let Some(what) = hunt::finding(Place::World(protocol), seed) {
                 failed += 1;
-                eprintln!("without a bug: {protocol}, {seed}: {}", table::said(&what));
+                eprintln!("without a bug: {protocol}, {seed}: {}", table::said(&what.what));
             }
         }
     }

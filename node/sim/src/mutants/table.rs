@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::hunt::Hunt;
+use super::hunt::{Catch, Hunt};
 
 /// What a check said, at most: whole states may stand in it.
 const SAID_CHARS_MAX: usize = 110;
@@ -15,8 +15,13 @@ pub const HEAD: &str = "| bug | planted in | what it is | caught by | where, see
 #[must_use]
 pub fn line(hunt: &Hunt) -> String {
     let (by, place) = match &hunt.catch {
-        Some(catch) => (said(&catch.by), format!("{}, {}", catch.place, catch.seed)),
-        None => ("**not caught**".into(), "-".into()),
+        Some(catch) => (found(catch), format!("{}, {}", catch.place, catch.seed)),
+        None => {
+            let chance =
+                |catch: &Catch| format!(", by chance at {} {}: {}", catch.place, catch.seed, found(catch));
+            let chance = hunt.chance.as_ref().map(chance).unwrap_or_default();
+            (format!("**not caught**{chance}"), "-".into())
+        }
     };
     let Hunt { bug, seeds, core, .. } = hunt;
     let about = bug.about().trim();
@@ -26,6 +31,10 @@ pub fn line(hunt: &Hunt) -> String {
         bug.place(),
         core.as_secs_f64()
     )
+}
+
+fn found(catch: &Catch) -> String {
+    format!("{:?}: {}", catch.by.kind, said(&catch.by.what))
 }
 
 /// A check's words, short and on one line.

@@ -11,6 +11,7 @@ use quorate_storage::disk::DiskError;
 use quorate_storage::wal::WalError;
 
 use super::{Happening, World};
+use crate::finding::Kind;
 use crate::schedule::Target;
 
 /// A change of the membership that was asked for may take effect for so long.
@@ -123,8 +124,8 @@ impl World {
             self.reached("damaged member refused to start");
             self.lost(id);
         } else {
-            self.broken
-                .get_or_insert(format!("member {id} does not start, though nothing was damaged: {error}"));
+            let what = format!("member {id} does not start, though nothing was damaged: {error}");
+            self.broken.get_or_insert(Kind::Start.found()(what));
         }
     }
 

@@ -7,6 +7,7 @@ use super::clients::{CLIENTS, PATIENCE_MS};
 use super::machine::Machine;
 use super::network::Trouble;
 use super::{Happening, World};
+use crate::finding::Kind;
 use crate::schedule::{Fault, Planned, Target};
 
 /// A stalled disk's sync.
@@ -301,7 +302,8 @@ impl World {
             && !self.atlas.is_damaged(id)
             && !machine.retired
         {
-            self.broken.get_or_insert(format!("member {id} ended without a fault of its disk: {why}"));
+            let what = format!("member {id} ended without a fault of its disk: {why}");
+            self.broken.get_or_insert(Kind::Ended.found()(what));
         }
         self.kill(id);
         let in_ms = 200 + self.random.below(RESTART_MS_MAX);

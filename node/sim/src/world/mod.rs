@@ -28,6 +28,7 @@ use quorate_storage::backend::Batch;
 use quorate_storage::wal::SyncJob;
 
 use crate::check::witness::Witness;
+use crate::finding::Finding;
 use crate::invariants::Invariants;
 use crate::random::Random;
 use crate::schedule::Schedule;
@@ -93,7 +94,7 @@ pub struct World {
     witness: Witness,
     invariants: Invariants,
     /// What was found to be broken first.
-    broken: Option<String>,
+    broken: Option<Finding>,
     report: Report,
     story: Story,
     /// Timers in a row that rang without time going on.
@@ -165,8 +166,9 @@ impl World {
         world
     }
 
-    fn sound(&mut self) -> Result<(), String> {
-        self.broken.take().map_or(Ok(()), |what| Err(format!("at {} ms: {what}", self.now)))
+    fn sound(&mut self) -> Result<(), Finding> {
+        let Some(Finding { kind, what }) = self.broken.take() else { return Ok(()) };
+        Err(kind.found()(format!("at {} ms: {what}", self.now)))
     }
 
     fn hosts(&self) -> impl Iterator<Item = &Host> {

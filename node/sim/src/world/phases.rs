@@ -9,6 +9,7 @@ use quorate_replica::event::GroupId;
 use super::{Happening, Report, World, clients};
 use crate::check;
 use crate::check::search::Verdict;
+use crate::finding::{Finding, Kind};
 use crate::schedule::Schedule;
 
 /// A healed quorum serves writes within this time: twenty election timeouts. Leaders that tie, reads that are asked again and
@@ -25,7 +26,7 @@ impl World {
     ///
     /// # Errors
     /// What went wrong.
-    pub fn run(self, faulty_ms: u64) -> Result<Report, String> {
+    pub fn run(self, faulty_ms: u64) -> Result<Report, Finding> {
         let schedule = Schedule::of(self.seed, faulty_ms);
         self.run_schedule(schedule)
     }
@@ -34,7 +35,7 @@ impl World {
     ///
     /// # Errors
     /// What went wrong.
-    pub fn run_schedule(mut self, schedule: Schedule) -> Result<Report, String> {
+    pub fn run_schedule(mut self, schedule: Schedule) -> Result<Report, Finding> {
         for (place, planned) in schedule.faults.iter().enumerate() {
             self.plan(planned.at_ms, Happening::FaultBegins { place });
         }
@@ -52,13 +53,13 @@ impl World {
         Ok(self.report)
     }
 
-    fn step(&mut self) -> Result<(), String> {
+    fn step(&mut self) -> Result<(), Finding> {
         self.advance();
         self.sound()
     }
 
     /// Every fault ends, but whoever is not in a random quorum stays down.
-    fn quorum_goes_on(&mut self) -> Result<(), String> {
+    fn quorum_goes_on(&mut self) -> Result<(), Finding> {
         self.tell(|| "a random quorum heals".into());
         self.schedule.faults.clear();
         self.end_faults();
@@ -81,9 +82,9 @@ impl World {
         while self.clients.succeeded < wanted {
             if self.now > deadline {
                 let states = self.states();
-                return Err(format!(
-                    "the quorum {quorum:?} served nothing for {QUORUM_PROGRESS_MS} ms\n{states}"
-                ));
+                let what =
+                    format!("the quorum {quorum:?} served nothing for {QUORUM_PROGRESS_MS} ms\n{states}");
+                return Err(Kind::Stuck.found()(what));
             }
             self.step()?;
         }
@@ -116,7 +117,7 @@ impl World {
     }
 
     /// Everybody runs; clients stop; lost members are replaced; all apply the same.
-    fn all_agree(&mut self) -> Result<(), String> {
+    fn all_agree(&mut self) -> Result<(), Finding> {
         self.tell(|| "everything heals".into());
         self.boot_all();
         self.clients.stopped = true;
@@ -124,7 +125,8 @@ impl World {
         while let Some(unmet) = self.unmet() {
             if self.now > deadline {
                 let states = self.states();
-                return Err(format!("no agreement {PROGRESS_MS} ms after healing: {unmet}\n{states}"));
+                let what = format!("no agreement {PROGRESS_MS} ms after healing: {unmet}\n{states}");
+                return Err(Kind::Stuck.found()(what));
             }
             self.step()?;
             // Whoever asked for a newcomer may have ended before it heard the answer.
@@ -175,7 +177,7 @@ impl World {
     }
 
     /// Every judge looks at what clients saw.
-    fn verify(&mut self) -> Result<(), String> {
+    fn verify(&mut self) -> Result<(), Finding> {
         let members: Vec<MemberId> = self
             .membership()
             .map(|membership| membership.members.keys().copied().collect())
@@ -185,20 +187,22 @@ impl World {
             let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
             let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { continue };
             let reader = replica.state().reader();
-            hashes.insert(reader.hash(0).map_err(|error| error.to_string())?);
-            let holding = check::durability::Holding::of(&reader)?;
+            let hash = reader.hash(0).map_err(|error| error.to_string());
+            hashes.insert(hash.map_err(Kind::States.found())?);
+            let holding = check::durability::Holding::of(&reader).map_err(Kind::Kept.found())?;
             check::durability::check(&self.clients.records, &self.witness, &holding)
-                .map_err(|what| format!("member {id}: {what}"))?;
+                .map_err(|what| Kind::Kept.found()(format!("member {id}: {what}")))?;
         }
         if hashes.len() != 1 {
-            return Err(format!("members that applied the same hold different states: {hashes:?}"));
+            let what = format!("members that applied the same hold different states: {hashes:?}");
+            return Err(Kind::States.found()(what));
         }
-        self.finish_watches(members[0])?;
+        self.finish_watches(members[0]).map_err(Kind::Watches.found())?;
         let records = &self.clients.records;
         self.report.operations = records.len() as u64;
         self.report.acknowledged = records.iter().filter(|record| clients::is_success(record)).count() as u64;
-        let explained = check::linearizability::check(records, &self.witness)?;
-        check::compaction::check(records)?;
+        let explained = check::linearizability::check(records, &self.witness).map_err(Kind::Order.found())?;
+        check::compaction::check(records).map_err(Kind::Compaction.found())?;
         let clock = |from: u64, to: u64| {
             let to = Time(to.min(self.now.0));
             let passed = self
@@ -207,9 +211,9 @@ impl World {
                 .map(|machine| machine.clock.at(to).since_ms(machine.clock.before(Time(from))));
             passed.max().unwrap_or(0)
         };
-        check::lease::check(records, &self.witness, &explained, &clock)?;
+        check::lease::check(records, &self.witness, &explained, &clock).map_err(Kind::Leases.found())?;
         for watcher in &self.watchers {
-            check::watch::check(&watcher.watch, &self.witness)?;
+            check::watch::check(&watcher.watch, &self.witness).map_err(Kind::Watches.found())?;
             self.report.watched += watcher.watch.heard.len() as u64;
         }
         self.observe_histories(&explained);
@@ -217,7 +221,8 @@ impl World {
             Verdict::Linearizable => self.report.searched += 1,
             Verdict::GaveUp => {}
             Verdict::Not(stuck) => {
-                return Err(format!("no order was found: what could be next does not fit: {stuck}"));
+                let what = format!("no order was found: what could be next does not fit: {stuck}");
+                return Err(Kind::Order.found()(what));
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use quorate_state::reader::Reader;
 
 use super::{Happening, World};
 use crate::check::watch::{Heard, Watch};
+use crate::finding::Kind;
 
 pub(super) const WATCHERS: usize = 4;
 /// A watch stays with a member so long at most.
@@ -81,7 +82,7 @@ impl World {
         let history =
             if unheard { reader.events(last + 1, reader.revision()).unwrap_or_default() } else { Vec::new() };
         if let Err(what) = self.witness.published(at, if unheard { &history } else { events }) {
-            self.broken.get_or_insert(what);
+            self.broken.get_or_insert(Kind::States.found()(what));
         }
         for watcher in 0..self.watchers.len() {
             if self.watchers[watcher].member == Some(member) {
@@ -115,7 +116,8 @@ impl World {
                     return;
                 }
                 Err(error) => {
-                    self.broken.get_or_insert(format!("a watch can't read its events: {error}"));
+                    let what = format!("a watch can't read its events: {error}");
+                    self.broken.get_or_insert(Kind::Watches.found()(what));
                     return;
                 }
             }

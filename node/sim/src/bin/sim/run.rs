@@ -75,7 +75,7 @@ fn one(protocol: ProtocolKind, seed: u64, total: &Mutex<Total>) {
         Ok(report) => total.report.add(&report),
         Err(violation) => {
             eprintln!("\n{protocol}, seed {seed}: {violation}");
-            total.violations.push((seed, violation));
+            total.violations.push((seed, violation.to_string()));
         }
     }
 }
