@@ -19,7 +19,7 @@ use crate::mvcc::write::Writer;
 use crate::mvcc::{compaction, layout};
 use crate::reader::Reader;
 use crate::response::{Body, Response};
-use crate::store::{Overlay, Store};
+use crate::store::{Committed, Overlay, Store};
 
 /// What an entry is to the state machine.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ impl StateMachine {
             Some(value) => Meta::decode(value).map_err(|_| MachineError::Malformed("state"))?,
             None => Meta { revision: 1, membership: initial_membership, ..Meta::default() },
         };
-        let reader = read(&*backend, &meta);
+        let reader = read(Committed::counted(backend.view().into())?, &meta);
         let mut machine = Self { backend, meta, reader };
         if mutant!(RevisionFromRows) {
             machine.meta.revision = machine.newest_row()?;
@@ -218,7 +218,7 @@ impl StateMachine {
         if mutant!(AppliedIndexOutsideBatch) {
             let mut index_alone = self.overlay();
             self.write_meta(&mut index_alone);
-            self.backend.commit(index_alone.into_batch())?;
+            self.backend.commit(index_alone.into_batch().0)?;
         }
         self.write_meta(&mut overlay);
         self.commit(overlay)?;
@@ -226,8 +226,9 @@ impl StateMachine {
     }
 
     fn commit(&mut self, overlay: Overlay) -> Result<(), MachineError> {
-        self.backend.commit(overlay.into_batch())?;
-        self.reader = read(&*self.backend, &self.meta);
+        let (batch, counts) = overlay.into_batch();
+        self.backend.commit(batch)?;
+        self.reader = read(Committed::new(self.backend.view().into(), counts), &self.meta);
         Ok(())
     }
 
@@ -314,7 +315,7 @@ impl StateMachine {
     }
 
     fn overlay(&self) -> Overlay {
-        Overlay::new(Arc::clone(self.reader.view()))
+        Overlay::new(self.reader.committed().clone())
     }
 
     fn span(&self) -> Span {
@@ -331,8 +332,8 @@ fn span(meta: &Meta) -> Span {
     Span { newest: meta.revision, compacted: meta.compacted }
 }
 
-fn read(backend: &dyn Backend, meta: &Meta) -> Reader {
-    Reader::new(backend.view().into(), span(meta), meta.alarms.as_slice().into())
+fn read(committed: Committed, meta: &Meta) -> Reader {
+    Reader::new(committed, span(meta), meta.alarms.as_slice().into())
 }
 
 /// Deletes a lease and its keys in one revision.

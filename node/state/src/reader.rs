@@ -10,43 +10,34 @@ use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
 use crate::mutants::mutant;
+use crate::mvcc::layout::{self, Touch};
 use crate::mvcc::range::{self, Span};
-use crate::mvcc::{compaction, layout, versions};
+use crate::mvcc::{compaction, versions};
 use crate::request::Range;
 use crate::response::RangeResponse;
-use crate::store::{Pairs, Store};
+use crate::store::{Committed, Store};
 
 /// A state. Cheap to clone; holds the engine's view as long as it lives.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    view: Arc<dyn View>,
+    committed: Committed,
     span: Span,
     alarms: Arc<[Alarm]>,
 }
 
-impl Store for Arc<dyn View> {
-    fn get(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<bytes::Bytes>, quorate_storage::backend::BackendError> {
-        View::get(&**self, table, key)
-    }
-
-    fn scan(&self, table: Table, from: Bound<bytes::Bytes>, to: Bound<bytes::Bytes>) -> Pairs<'_> {
-        View::scan(&**self, table, from, to)
-    }
-}
-
 impl Reader {
-    pub(crate) fn new(view: Arc<dyn View>, span: Span, alarms: Arc<[Alarm]>) -> Self {
-        Self { view, span, alarms }
+    pub(crate) fn new(committed: Committed, span: Span, alarms: Arc<[Alarm]>) -> Self {
+        Self { committed, span, alarms }
+    }
+
+    pub(crate) fn committed(&self) -> &Committed {
+        &self.committed
     }
 
     /// The engine's view below, with everything that a snapshot holds.
     #[must_use]
     pub fn view(&self) -> &Arc<dyn View> {
-        &self.view
+        &self.committed.view
     }
 
     /// The alarms, sorted.
@@ -72,7 +63,7 @@ impl Reader {
     /// # Errors
     /// A revision that is compacted or in the future; the engine's.
     pub fn range(&self, request: &Range) -> Result<RangeResponse, ReadError> {
-        range::range(&self.view, request, self.span)
+        range::range(&self.committed, request, self.span)
     }
 
     /// What happened in the revisions `from..=to`, in order; watchers catch up by it.
@@ -89,15 +80,19 @@ impl Reader {
             Bound::Included(layout::change_key(to.min(self.span.newest), u32::MAX)),
         );
         let mut events = Vec::new();
-        for pair in Store::scan(&self.view, Table::Changes, bounds.0, bounds.1) {
+        for pair in self.committed.scan(Table::Changes, bounds.0, bounds.1) {
             let (row, value) = pair?;
-            let (revision, kind, key) = layout::change(&row, &value)?;
-            let prev_kv = versions::at(&self.view, &key, revision - i64::from(!mutant!(CatchUpWrongPrevKv)))?;
-            let kv = match kind {
-                EventKind::Put => {
-                    versions::at(&self.view, &key, revision)?.ok_or(MachineError::Malformed("change"))?
+            let (revision, touch, key) = layout::change(&row, &value)?;
+            let prev_kv =
+                versions::at(&self.committed, &key, revision - i64::from(!mutant!(CatchUpWrongPrevKv)))?;
+            let (kind, kv) = match touch {
+                Touch::Created | Touch::Changed => {
+                    let kv = versions::at(&self.committed, &key, revision)?;
+                    (EventKind::Put, kv.ok_or(MachineError::Malformed("change"))?)
                 }
-                EventKind::Delete => KeyValue { key, mod_revision: revision, ..KeyValue::default() },
+                Touch::Deleted => {
+                    (EventKind::Delete, KeyValue { key, mod_revision: revision, ..KeyValue::default() })
+                }
             };
             events.push(Event { kind, kv, prev_kv });
         }
@@ -109,7 +104,7 @@ impl Reader {
     /// # Errors
     /// The engine's.
     pub fn lease_keys(&self, id: i64) -> Result<Vec<bytes::Bytes>, MachineError> {
-        lease::keys(&self.view, id)
+        lease::keys(&self.committed, id)
     }
 
     /// Every lease with its time to live in seconds.
@@ -117,7 +112,7 @@ impl Reader {
     /// # Errors
     /// The engine's.
     pub fn leases(&self) -> Result<Vec<(i64, i64)>, MachineError> {
-        lease::all(&self.view)
+        lease::all(&self.committed)
     }
 
     /// A hash over every version that reads up to `revision` can see (0: the newest); equal on members that are equal,
@@ -133,6 +128,6 @@ impl Reader {
             return Err(ApplyError::Compacted.into());
         }
         let revision = if revision > 0 { revision } else { self.span.newest };
-        Ok(compaction::hash(&self.view, self.span.compacted, revision)?)
+        Ok(compaction::hash(&self.committed, self.span.compacted, revision)?)
     }
 }

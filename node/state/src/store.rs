@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use quorate_storage::backend::{BackendError, Batch, Change, Pair, Table, View};
 
+use crate::mvcc::counts::Counts;
+
 /// A scan's pairs.
 pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
 
@@ -15,22 +17,63 @@ pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, BackendError>> 
 pub(crate) trait Store {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
     fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_>;
+    /// How many keys the table `Newest` has where.
+    fn counts(&self) -> &Counts;
+}
+
+/// A committed state: the engine's view, and the counts of its keys. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Committed {
+    pub(crate) view: Arc<dyn View>,
+    counts: Counts,
+}
+
+impl Committed {
+    /// With counts that fit the view.
+    pub(crate) fn new(view: Arc<dyn View>, counts: Counts) -> Self {
+        Self { view, counts }
+    }
+
+    /// Counts the view's keys, all of them.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn counted(view: Arc<dyn View>) -> Result<Self, BackendError> {
+        let keys = view.scan(Table::Newest, Bound::Unbounded, Bound::Unbounded);
+        let counts = Counts::of(keys.map(|pair| Ok(pair?.0)))?;
+        Ok(Self { view, counts })
+    }
+}
+
+impl Store for Committed {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        self.view.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_> {
+        self.view.scan(table, from, to)
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
 }
 
 /// The changes of one table; `None` hides a pair.
 type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
-/// A view with changes over it.
+/// A committed state with changes over it.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     view: Arc<dyn View>,
+    counts: Counts,
     /// By the table's discriminant.
     changes: [Changes; Table::ALL.len()],
 }
 
 impl Overlay {
-    pub(crate) fn new(view: Arc<dyn View>) -> Self {
-        Self { view, changes: Default::default() }
+    pub(crate) fn new(Committed { view, counts }: Committed) -> Self {
+        Self { view, counts, changes: Default::default() }
     }
 
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
@@ -41,7 +84,32 @@ impl Overlay {
         self.changes[table as usize].insert(key, None);
     }
 
-    pub(crate) fn into_batch(self) -> Batch {
+    /// Tells of a key that stands in `Newest` since just now.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn created(&mut self, key: &Bytes) -> Result<(), BackendError> {
+        if !self.counts.add(key) {
+            return Ok(());
+        }
+        let chunk = self.counts.chunk(key);
+        let end = chunk.end.map_or(Bound::Unbounded, Bound::Excluded);
+        let pairs = self.scan(Table::Newest, Bound::Included(chunk.first), end);
+        let keys = pairs.map(|pair| Ok(pair?.0)).collect::<Result<Vec<Bytes>, BackendError>>()?;
+        let (_, behind) = keys.split_at(keys.len() / 2);
+        if let Some(middle) = behind.first() {
+            self.counts.split(middle, behind.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Tells of a key that stands there no more.
+    pub(crate) fn deleted(&mut self, key: &Bytes) {
+        self.counts.remove(key);
+    }
+
+    /// What is to be committed, and the counts behind it.
+    pub(crate) fn into_batch(self) -> (Batch, Counts) {
         let mut batch = Batch { changes: Vec::with_capacity(self.changes.iter().map(BTreeMap::len).sum()) };
         for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
             batch.changes.extend(changes.into_iter().map(|(key, value)| match value {
@@ -49,11 +117,15 @@ impl Overlay {
                 None => Change::Delete(table, key),
             }));
         }
-        batch
+        (batch, self.counts)
     }
 }
 
 impl Store for Overlay {
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
         match self.changes[table as usize].get(key) {
             Some(value) => Ok(value.clone()),

@@ -100,19 +100,46 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0u8..6, any::<u8>(), any::<bool>()).prop_map(|(key, value, lease)| Step::Put(key, value, lease)),
-        2 => (0u8..6, 0u8..7).prop_map(|(from, to)| Step::Delete(from, to)),
-        3 => (0u8..6, 0u8..6, any::<u8>()).prop_map(|(one, two, value)| Step::Txn(one, two, value)),
+        5 => (0..KEYS, any::<u8>(), any::<bool>()).prop_map(|(key, value, lease)| Step::Put(key, value, lease)),
+        2 => (0..KEYS, 0..=KEYS).prop_map(|(from, to)| Step::Delete(from, to)),
+        3 => (0..KEYS, 0..KEYS, any::<u8>()).prop_map(|(one, two, value)| Step::Txn(one, two, value)),
         1 => Just(Step::Revoke),
         1 => any::<u8>().prop_map(Step::Compact),
         1 => any::<u8>().prop_map(Step::Crash),
     ];
-    proptest::collection::vec(step, 1..50)
+    proptest::collection::vec(step, 1..80)
 }
 
-/// Keys with a zero byte and one that is another's prefix.
+/// Enough for some chunks of counts.
+const KEYS: u8 = 24;
+
+/// Keys with a zero byte and ones that are others' prefixes.
 fn name(key: u8) -> Bytes {
-    Bytes::from_static([&b"a"[..], b"a\0", b"a\0\xff", b"ab", b"b", b"c"][key as usize % 6])
+    let first = [&b"a"[..], b"a\0", b"a\0\xff", b"ab", b"b", b"c"][key as usize % 6];
+    let rest = &b"123"[..usize::from(key / 6)];
+    [first, rest].concat().into()
+}
+
+/// Every range between two names, and from each on.
+fn ranges() -> impl Iterator<Item = (Bytes, Bytes)> {
+    let ends = || (0..KEYS).step_by(5).map(name).chain([Bytes::from_static(b"\0")]);
+    (0..KEYS).step_by(3).flat_map(move |from| ends().map(move |end| (name(from), end)))
+}
+
+/// Reads with a limit, and counts, of every range equal the twin's.
+fn check_limits(machine: &StateMachine, wanted: &[KeyValue], revision: i64) {
+    for (key, range_end) in ranges() {
+        let inside = |kv: &&KeyValue| kv.key >= key && (*range_end == *b"\0" || kv.key < range_end);
+        let wanted: Vec<KeyValue> = wanted.iter().filter(inside).cloned().collect();
+        let request = Range { key, range_end, revision, limit: 2, ..Range::default() };
+        let got = machine.reader().range(&request).expect("readable");
+        let count = wanted.len() as i64;
+        assert_eq!(got.kvs, wanted[..wanted.len().min(2)], "{request:?}");
+        assert_eq!((got.count, got.more), (count, count > 2), "{request:?}");
+        let counted =
+            machine.reader().range(&Range { count_only: true, limit: 0, ..request }).expect("readable");
+        assert_eq!((counted.kvs.len(), counted.count, counted.more), (0, count, false));
+    }
 }
 
 proptest::proptest! {
@@ -140,8 +167,8 @@ proptest::proptest! {
                     CommandKind::Put(Put { key: name(key), value, lease, ..Put::default() })
                 }
                 Some(Step::Delete(from, to)) => {
-                    let (key, range_end) = (name(from), if to == 6 { Bytes::from_static(b"\0") } else { name(to) });
-                    let inside = |found: &&Bytes| **found >= key && (to == 6 || **found < range_end);
+                    let (key, range_end) = (name(from), if to == KEYS { Bytes::from_static(b"\0") } else { name(to) });
+                    let inside = |found: &&Bytes| **found >= key && (to == KEYS || **found < range_end);
                     let writes: Vec<_> = twin.now().keys().filter(inside).map(|key| (key.clone(), None)).collect();
                     twin.write(&writes);
                     CommandKind::DeleteRange(DeleteRange { key: key.clone(), range_end, prev_kv: true })
@@ -155,13 +182,13 @@ proptest::proptest! {
                     };
                     let put = OperationKind::Put(Put { key: key.clone(), value: value.clone(), ..Put::default() });
                     let delete = OperationKind::DeleteRange(DeleteRange { key: removed.clone(), ..DeleteRange::default() });
-                    if there && first % 6 != second % 6 {
+                    if there && first != second {
                         twin.write(&[(key, Some((value, 0))), (removed, None)]);
                     } else if there {
                         twin.write(&[(key, Some((value, 0)))]);
                     }
                     let mut success = vec![Operation { kind: Some(put) }];
-                    if first % 6 != second % 6 { success.push(Operation { kind: Some(delete) }); }
+                    if first != second { success.push(Operation { kind: Some(delete) }); }
                     CommandKind::Txn(Txn { compares: vec![compare], success, failure: vec![] })
                 }
                 Some(Step::Revoke) => {
@@ -196,6 +223,7 @@ proptest::proptest! {
                 let got = machine.reader().range(&all(revision)).expect("readable");
                 proptest::prop_assert_eq!(&got.kvs, &wanted, "at {}", revision);
                 proptest::prop_assert_eq!(got.count, wanted.len() as i64);
+                check_limits(machine, &wanted, revision);
             }
             proptest::prop_assert_eq!(one.reader().hash(revision).expect("works"), other.reader().hash(revision).expect("works"));
         }

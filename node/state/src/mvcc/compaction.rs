@@ -6,10 +6,9 @@ use bytes::Bytes;
 
 use quorate_storage::backend::Table;
 
-use super::layout;
+use super::layout::{self, Touch};
 use super::versions::{Version, versions};
 use crate::error::MachineError;
-use crate::event::EventKind;
 use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
@@ -25,8 +24,8 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> R
     let left = rows.len() > rows_max;
     rows.truncate(rows_max);
     for (row, value) in rows {
-        let (revision, kind, key) = layout::change(&row, &value)?;
-        if revision > compacted && kind != EventKind::Delete {
+        let (revision, touch, key) = layout::change(&row, &value)?;
+        if revision > compacted && touch != Touch::Deleted {
             continue;
         }
         for revision in superfluous(store, &key, compacted)? {
@@ -40,7 +39,7 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> R
 /// The revisions of a key's versions in `History` that no read at or behind `compacted` sees.
 fn superfluous(store: &Overlay, key: &Bytes, compacted: i64) -> Result<Vec<i64>, MachineError> {
     let range = (Bound::Included(key.clone()), Bound::Included(key.clone()));
-    let found = versions(store, range)?.remove(key).unwrap_or_default();
+    let found = versions(store, range).next().transpose()?.map(|(_, found)| found).unwrap_or_default();
     let last = compacted + i64::from(mutant!(CompactionOffByOne));
     let old: Vec<Version> = found.into_iter().filter(|(revision, _)| *revision <= last).collect();
     // The newest of the old ones is what a read at `compacted` sees, unless it is a deletion.
@@ -52,7 +51,8 @@ fn superfluous(store: &Overlay, key: &Bytes, compacted: i64) -> Result<Vec<i64>,
 /// A hash over every version that reads between `compacted` and `revision` can see.
 pub(crate) fn hash(store: &impl Store, compacted: i64, revision: i64) -> Result<u32, MachineError> {
     let mut hash = 0;
-    for (key, found) in versions(store, (Bound::Unbounded, Bound::Unbounded))? {
+    for versions in versions(store, (Bound::Unbounded, Bound::Unbounded)) {
+        let (key, found) = versions?;
         let mut seen_old = false;
         for (at, kv) in found.into_iter().filter(|(at, _)| *at <= revision) {
             let old = at <= compacted;

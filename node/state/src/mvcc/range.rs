@@ -1,13 +1,14 @@
 //! Range reads (etcd `server/etcdserver/txn/range.go`).
 
 use std::cmp::Ordering;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use quorate_storage::backend::Table;
 
-use super::layout;
-use super::versions::{bounds, versions};
+use super::since::Since;
+use super::versions::{self, Version, bounds, newest};
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::KeyValue;
 use crate::mutants::mutant;
@@ -31,22 +32,55 @@ pub(crate) fn range(store: &impl Store, request: &Range, span: Span) -> Result<R
     if request.revision > 0 && request.revision < span.compacted && !mutant!(CompactedReadServed) {
         return Err(ApplyError::Compacted.into());
     }
-    let mut collector = Collector::new(request);
     let limits = bounds(&request.key, &request.range_end);
-    if past {
-        for (_, found) in versions(store, limits)? {
-            let visible = found.into_iter().find(|(revision, _)| *revision <= request.revision);
-            if let Some((_, Some(kv))) = visible {
-                collector.take(kv);
-            }
-        }
-    } else {
-        for pair in store.scan(Table::Newest, limits.0, limits.1) {
-            let (key, value) = pair?;
-            collector.take_encoded(key, value)?;
+    let collector = Collector::new(request);
+    if !past {
+        return Ok(collector.collect(newest(store, limits.clone()), || count(store, &limits))?);
+    }
+    let revision = request.revision;
+    if request.range_end.is_empty() {
+        let found = versions::at(store, &request.key, revision).transpose();
+        return Ok(collector.collect(found.into_iter(), || Ok(0))?);
+    }
+    if let Some(since) = Since::of(store, &limits, revision, span.newest)? {
+        let counted = || Ok(count(store, &limits)?.saturating_add_signed(-since.growth()));
+        return Ok(collector.collect(since.pairs(store, limits.clone()), counted)?);
+    }
+    let visible = |found: Vec<Version>| found.into_iter().find(|(at, _)| *at <= revision)?.1;
+    let mut walked = collector;
+    for found in versions::versions(store, limits) {
+        if let Some(kv) = visible(found?.1) {
+            walked.take(kv);
         }
     }
-    Ok(collector.finish())
+    Ok(walked.finish())
+}
+
+/// How many keys stand within bounds now.
+pub(crate) fn count(
+    store: &impl Store,
+    (from, to): &(Bound<Bytes>, Bound<Bytes>),
+) -> Result<u64, MachineError> {
+    let before = |key: &Bytes| -> Result<u64, MachineError> {
+        let chunk = store.counts().chunk(key);
+        let mut keys = chunk.before;
+        for pair in store.scan(Table::Newest, Bound::Included(chunk.first), Bound::Excluded(key.clone())) {
+            pair?;
+            keys += 1;
+        }
+        Ok(keys)
+    };
+    let until = match to {
+        Bound::Unbounded => store.counts().keys(),
+        Bound::Excluded(key) => before(key)?,
+        Bound::Included(key) => before(key)? + u64::from(store.get(Table::Newest, key)?.is_some()),
+    };
+    let from = match from {
+        Bound::Unbounded => 0,
+        Bound::Included(key) => before(key)?,
+        Bound::Excluded(key) => before(key)? + u64::from(store.get(Table::Newest, key)?.is_some()),
+    };
+    Ok(until.saturating_sub(from))
 }
 
 struct Collector<'a> {
@@ -72,29 +106,37 @@ impl<'a> Collector<'a> {
             | request.max_create_revision;
         let sorted = order == SortOrder::Descend || target != SortTarget::Key;
         let limit = usize::try_from(request.limit).unwrap_or(0);
-        let keep_max = if limit == 0 || sorted || filtered != 0 { usize::MAX } else { limit + 1 };
+        let keep_max = if request.count_only {
+            0
+        } else if limit == 0 || sorted || filtered != 0 {
+            usize::MAX
+        } else {
+            limit + 1
+        };
         Self { request, order, target, keep_max, kvs: Vec::new(), count: 0 }
     }
 
-    fn wants_pair(&self) -> bool {
-        !self.request.count_only && self.kvs.len() < self.keep_max
+    /// Takes pairs in the order of keys until it has enough; how many there are in all is asked only if it did not see them all.
+    fn collect(
+        mut self,
+        mut pairs: impl Iterator<Item = Result<KeyValue, MachineError>>,
+        count: impl FnOnce() -> Result<u64, MachineError>,
+    ) -> Result<RangeResponse, MachineError> {
+        while self.kvs.len() < self.keep_max {
+            match pairs.next() {
+                Some(kv) => self.take(kv?),
+                None => return Ok(self.finish()),
+            }
+        }
+        self.count = i64::try_from(count()?).unwrap_or(i64::MAX);
+        Ok(self.finish())
     }
 
     fn take(&mut self, kv: KeyValue) {
         self.count += 1;
-        if self.wants_pair() {
+        if self.kvs.len() < self.keep_max {
             self.kvs.push(kv);
         }
-    }
-
-    fn take_encoded(&mut self, key: Bytes, value: Bytes) -> Result<(), MachineError> {
-        if self.wants_pair() {
-            self.count += 1;
-            self.kvs.extend(layout::version(key, value)?);
-        } else {
-            self.count += 1;
-        }
-        Ok(())
     }
 
     fn passes(&self, kv: &KeyValue) -> bool {

@@ -1,6 +1,6 @@
 //! All versions of the keys in a range, newest first by key: for reads of the past, watches, compaction and hashes.
 
-use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -25,18 +25,17 @@ pub(crate) fn bounds(key: &Bytes, range_end: &Bytes) -> (Bound<Bytes>, Bound<Byt
     (Bound::Included(key.clone()), to)
 }
 
-/// The versions of every key within bounds.
-pub(crate) fn versions(
-    store: &impl Store,
-    (from, to): (Bound<Bytes>, Bound<Bytes>),
-) -> Result<BTreeMap<Bytes, Vec<Version>>, MachineError> {
-    let mut found: BTreeMap<Bytes, Vec<Version>> = BTreeMap::new();
-    for pair in store.scan(Table::Newest, from.clone(), to.clone()) {
-        let (key, value) = pair?;
-        if let Some(kv) = layout::version(key.clone(), value)? {
-            found.entry(key).or_default().push((kv.mod_revision, Some(kv)));
-        }
-    }
+/// A scan's versions, each with its key.
+type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Version), MachineError>> + 'a>;
+
+/// Every key within bounds, in order, with its versions.
+pub(crate) struct Versions<'a> {
+    newest: Peekable<Rows<'a>>,
+    history: Peekable<Rows<'a>>,
+}
+
+/// The versions of every key within bounds, read as they are asked for.
+pub(crate) fn versions<'a>(store: &'a impl Store, (from, to): (Bound<Bytes>, Bound<Bytes>)) -> Versions<'a> {
     let history_from = match &from {
         Bound::Included(key) | Bound::Excluded(key) => Bound::Included(layout::history_from(key)),
         Bound::Unbounded => Bound::Unbounded,
@@ -46,13 +45,53 @@ pub(crate) fn versions(
         Bound::Excluded(key) => Bound::Excluded(layout::history_from(key)),
         Bound::Unbounded => Bound::Unbounded,
     };
-    for pair in store.scan(Table::History, history_from, history_to) {
+    let newest: Rows = Box::new(newest(store, (from, to)).map(|kv| {
+        let kv = kv?;
+        Ok((kv.key.clone(), (kv.mod_revision, Some(kv))))
+    }));
+    let history: Rows = Box::new(store.scan(Table::History, history_from, history_to).map(|pair| {
         let (history_key, value) = pair?;
         let (key, revision) = layout::split_history_key(&history_key)?;
-        let version = layout::version(key.clone(), value)?;
-        found.entry(key).or_default().push((revision, version));
+        Ok((key.clone(), (revision, layout::version(key, value)?)))
+    }));
+    Versions { newest: newest.peekable(), history: history.peekable() }
+}
+
+impl Iterator for Versions<'_> {
+    type Item = Result<(Bytes, Vec<Version>), MachineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = |rows: &mut Peekable<Rows>| match rows.peek() {
+            Some(Err(_)) => rows.next().and_then(Result::err).map(Err),
+            Some(Ok((key, _))) => Some(Ok(key.clone())),
+            None => None,
+        };
+        let key = match (first(&mut self.newest), first(&mut self.history)) {
+            (Some(Err(error)), _) | (_, Some(Err(error))) => return Some(Err(error)),
+            (Some(Ok(one)), Some(Ok(other))) => one.min(other),
+            (Some(Ok(one)), None) | (None, Some(Ok(one))) => one,
+            (None, None) => return None,
+        };
+        let mut found = Vec::new();
+        for rows in [&mut self.newest, &mut self.history] {
+            let same = |row: &Result<(Bytes, Version), _>| matches!(row, Ok((found, _)) if *found == key);
+            while let Some(Ok((_, version))) = rows.next_if(same) {
+                found.push(version);
+            }
+        }
+        Some(Ok((key, found)))
     }
-    Ok(found)
+}
+
+/// The keys within bounds as they are now.
+pub(crate) fn newest<'a>(
+    store: &'a impl Store,
+    (from, to): (Bound<Bytes>, Bound<Bytes>),
+) -> impl Iterator<Item = Result<KeyValue, MachineError>> + 'a {
+    store.scan(Table::Newest, from, to).map(|pair| {
+        let (key, value) = pair?;
+        layout::version(key, value)?.ok_or(MachineError::Malformed("newest version"))
+    })
 }
 
 /// A key as it was at a revision.

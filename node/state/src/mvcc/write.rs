@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use quorate_storage::backend::Table;
 
-use super::layout;
+use super::layout::{self, Touch};
 use super::range::{Span, range};
 use super::versions::bounds;
 use crate::error::{ApplyError, MachineError, ReadError};
@@ -83,6 +83,9 @@ impl<'a> Writer<'a> {
         self.retire(before.as_ref());
         lease::attach(self.store, kv.lease, &kv.key);
         self.store.put(Table::Newest, kv.key.clone(), layout::version_value(&kv));
+        if before.is_none() {
+            self.store.created(&kv.key).map_err(MachineError::from)?;
+        }
         self.record(Event { kind: EventKind::Put, kv, prev_kv: before.clone() });
         Ok(Body::Put { prev_kv: before.filter(|_| put.prev_kv) })
     }
@@ -106,6 +109,7 @@ impl<'a> Writer<'a> {
         let revision = self.revision();
         self.retire(Some(&before));
         self.store.delete(Table::Newest, before.key.clone());
+        self.store.deleted(&before.key);
         self.store.put(Table::History, layout::history_key(&before.key, revision), Bytes::new());
         let kv = KeyValue { key: before.key.clone(), mod_revision: revision, ..KeyValue::default() };
         self.record(Event {
@@ -130,7 +134,7 @@ impl<'a> Writer<'a> {
 
     fn record(&mut self, event: Event) {
         let sub = u32::try_from(self.events.len()).expect("a command has fewer operations");
-        let value = layout::change_value(event.kind, &event.kv.key);
+        let value = layout::change_value(Touch::of(&event), &event.kv.key);
         self.store.put(Table::Changes, layout::change_key(self.revision(), sub), value);
         if mutant!(TxnEventTwice) && !self.events.is_empty() {
             self.events.push(event.clone());

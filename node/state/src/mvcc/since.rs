@@ -1,0 +1,94 @@
+//! A range as it was at a revision of the recent past: the newest one, corrected by the changes since. A list in pages, all of
+//! the revision of its first page, is read so.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+
+use quorate_storage::backend::Table;
+
+use super::layout::{self, Touch};
+use super::range::count;
+use super::versions::{self, newest};
+use crate::error::MachineError;
+use crate::event::KeyValue;
+use crate::store::Store;
+
+/// With more revisions since, the versions of all keys are walked instead: reading changes then takes milliseconds, too.
+const REVISIONS_MAX: i64 = if cfg!(test) { 8 } else { 10_000 };
+/// As long as there are no more revisions than this for each key of the range; walking few keys is cheaper than reading many changes.
+const REVISIONS_PER_KEY_MAX: i64 = 8;
+
+/// Whether a key was there.
+#[derive(Clone, Copy, Debug)]
+struct There {
+    then: bool,
+    now: bool,
+}
+
+/// What happened to keys within bounds behind a revision.
+#[derive(Debug)]
+pub(crate) struct Since {
+    revision: i64,
+    keys: BTreeMap<Bytes, There>,
+}
+
+impl Since {
+    /// Reads the changes; `None` if a walk is the better way.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn of(
+        store: &impl Store,
+        bounds: &(Bound<Bytes>, Bound<Bytes>),
+        revision: i64,
+        newest: i64,
+    ) -> Result<Option<Self>, MachineError> {
+        let revisions = newest - revision;
+        let keys = i64::try_from(count(store, bounds)?).unwrap_or(i64::MAX);
+        if revisions > REVISIONS_MAX || revisions > keys.saturating_mul(REVISIONS_PER_KEY_MAX) {
+            return Ok(None);
+        }
+        let from = Bound::Included(layout::change_key(revision + 1, 0));
+        let mut keys: BTreeMap<Bytes, There> = BTreeMap::new();
+        for pair in store.scan(Table::Changes, from, Bound::Unbounded) {
+            let (row, value) = pair?;
+            let (_, touch, key) = layout::change(&row, &value)?;
+            if bounds.contains(&key) {
+                let first = There { then: touch != Touch::Created, now: true };
+                keys.entry(key).or_insert(first).now = touch != Touch::Deleted;
+            }
+        }
+        Ok(Some(Self { revision, keys }))
+    }
+
+    /// How many keys more there are now.
+    pub(crate) fn growth(&self) -> i64 {
+        self.keys.values().map(|there| i64::from(there.now) - i64::from(there.then)).sum()
+    }
+
+    /// The keys within the same bounds as they were, in order.
+    pub(crate) fn pairs<'a>(
+        &'a self,
+        store: &'a impl Store,
+        bounds: (Bound<Bytes>, Bound<Bytes>),
+    ) -> impl Iterator<Item = Result<KeyValue, MachineError>> + 'a {
+        let untouched =
+            |kv: &Result<KeyValue, _>| kv.as_ref().map_or(true, |kv| !self.keys.contains_key(&kv.key));
+        let mut newest = newest(store, bounds).filter(untouched).peekable();
+        let mut touched = self.keys.iter().filter(|(_, there)| there.then).map(|(key, _)| key).peekable();
+        std::iter::from_fn(move || {
+            let touched_first = match (newest.peek(), touched.peek()) {
+                (Some(Err(_)), _) | (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(Ok(kv)), Some(key)) => **key < kv.key,
+            };
+            if !touched_first {
+                return newest.next();
+            }
+            let found = versions::at(store, touched.next()?, self.revision);
+            Some(found.and_then(|kv| kv.ok_or(MachineError::Malformed("change"))))
+        })
+    }
+}
