@@ -6,6 +6,7 @@ pub mod api_error;
 pub mod bootstrap;
 pub mod config;
 pub mod driver;
+pub mod gather;
 pub mod health;
 pub mod http;
 pub mod listen;

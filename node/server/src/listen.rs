@@ -20,6 +20,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::config::Listen;
+use crate::gather::{Gathered, after_others};
 use crate::tls::Tls;
 
 /// A handshake takes no longer (etcd had none: CVE-2026-73500).
@@ -238,11 +239,13 @@ where
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connection =
-        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection_with_upgrades(
+        TokioIo::new(Gathered::new(stream)),
+        TowerToHyperService::new(service),
+    );
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => {
+        ended = after_others(connection.as_mut()) => {
             if let Err(error) = ended {
                 tracing::debug!(error = &*error as &dyn std::error::Error, "a connection ended early");
             }
