@@ -10,7 +10,7 @@ use quorate_storage::backend::Table;
 use super::layout;
 use crate::error::MachineError;
 use crate::event::KeyValue;
-use crate::store::Store;
+use crate::store::{Pairs, Store};
 
 /// One version: its revision, and the key at it unless it was deleted there.
 pub(crate) type Version = (i64, Option<KeyValue>);
@@ -83,12 +83,20 @@ impl Iterator for Versions<'_> {
     }
 }
 
-/// The keys within bounds as they are now.
+/// The keys within bounds as they are now. A single key is looked up: a scan would pass all its versions that the engine still
+/// has.
 pub(crate) fn newest<'a>(
     store: &'a impl Store,
-    (from, to): (Bound<Bytes>, Bound<Bytes>),
+    bounds: (Bound<Bytes>, Bound<Bytes>),
 ) -> impl Iterator<Item = Result<KeyValue, MachineError>> + 'a {
-    store.scan(Table::Newest, from, to).map(|pair| {
+    let pairs: Pairs<'a> = match bounds {
+        (Bound::Included(from), Bound::Included(to)) if from == to => {
+            let found = store.get(Table::Newest, &from).transpose();
+            Box::new(found.map(|value| Ok((from, value?))).into_iter())
+        }
+        (from, to) => store.scan(Table::Newest, from, to),
+    };
+    pairs.map(|pair| {
         let (key, value) = pair?;
         layout::version(key, value)?.ok_or(MachineError::Malformed("newest version"))
     })

@@ -6,7 +6,7 @@ use quorate_storage::backend::Table;
 
 use super::layout::{self, Touch};
 use super::range::{Span, range};
-use super::versions::bounds;
+use super::versions::{bounds, newest};
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
@@ -91,12 +91,8 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Body, ReadError> {
-        let (from, to) = bounds(&delete.key, &delete.range_end);
-        let mut found = Vec::new();
-        for pair in self.store.scan(Table::Newest, from, to) {
-            let (key, value) = pair?;
-            found.extend(layout::version(key, value).map_err(ReadError::from)?);
-        }
+        let found: Vec<KeyValue> =
+            newest(self.store, bounds(&delete.key, &delete.range_end)).collect::<Result<_, _>>()?;
         for kv in &found {
             self.delete(kv.clone());
         }
@@ -210,13 +206,10 @@ impl<'a> Writer<'a> {
     }
 
     fn holds(&self, compare: &Compare) -> Result<bool, ReadError> {
-        let (from, to) = bounds(&compare.key, &compare.range_end);
         let mut found = false;
-        for pair in self.store.scan(Table::Newest, from, to) {
-            let (key, value) = pair?;
-            let Some(kv) = layout::version(key, value)? else { continue };
+        for kv in newest(self.store, bounds(&compare.key, &compare.range_end)) {
             found = true;
-            if !relates(compare, &kv) {
+            if !relates(compare, &kv?) {
                 return Ok(false);
             }
         }
