@@ -91,6 +91,11 @@ impl Durability {
         released
     }
 
+    /// The last write, and the last durable one.
+    pub(crate) fn writes(&self) -> (WriteId, WriteId) {
+        (self.written.back().map_or(self.persisted, |write| write.id), self.persisted)
+    }
+
     /// No write is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.written.is_empty()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_consensus::config::Config;
 use quorate_consensus::entry::{Entry, HardState, SnapshotMark};
-use quorate_consensus::id::{Epoch, Index, MemberId, Time};
+use quorate_consensus::id::{Epoch, Index, MemberId, Time, WriteId};
 use quorate_consensus::input::Input;
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::log::{Layout, LogRead};
@@ -222,6 +222,13 @@ impl Host {
         let durability = self.replicas.get(&group).map(|replica| &replica.durability);
         let index = durability.map_or(Index(0), Durability::durable);
         (index.min(self.log.group(group).last_index()), durability.is_none_or(Durability::is_idle))
+    }
+
+    /// The last write that a group asked for since the start, and the last one that is durable.
+    #[must_use]
+    pub fn writes(&self, group: GroupId) -> (WriteId, WriteId) {
+        let durability = self.replicas.get(&group).map(|replica| &replica.durability);
+        durability.map_or((WriteId(0), WriteId(0)), Durability::writes)
     }
 
     /// A group's status.

@@ -16,15 +16,21 @@ pub enum Kind {
     Epochs,
     /// Votes, ballots and epochs never go back (`invariants/promises.rs`).
     Promises,
-    /// One value in an epoch and place of a log; what is durable stays (`invariants/logs.rs`).
+    /// Nobody can be elected without what is committed (`invariants/electable.rs`).
+    Electable,
+    /// A leader's quorum has durably promised its epoch (`invariants/mandate.rs`).
+    Mandate,
+    /// One value in an epoch and place of a log (`invariants/logs.rs`).
     Logs,
+    /// What was durable on a member is there after its restart (`invariants/logs.rs`).
+    Disk,
     /// Commit and applied index never go back (`invariants/progress.rs`).
     Progress,
     /// Only proposed values (`invariants/proposed.rs`).
     Proposed,
     /// Equal states at equal indexes, and equal events at equal revisions (`invariants/states.rs`, `check/witness.rs`).
     States,
-    /// Who may do what in the membership.
+    /// Who may do what in the membership, and that it is stored (`invariants/memberships.rs`).
     Roles,
     /// A member ended by itself, though its disk works.
     Ended,

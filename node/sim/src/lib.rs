@@ -6,6 +6,8 @@
 
 pub mod check;
 pub mod crashes;
+#[cfg(feature = "mutants")]
+pub mod directed;
 pub mod finding;
 pub mod history;
 mod invariants;

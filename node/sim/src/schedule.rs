@@ -168,6 +168,22 @@ impl Schedule {
         Self { faults, faulty_ms }
     }
 
+    /// Faults of a few classes only, close together: where a hunt goes that knows what it looks for.
+    #[must_use]
+    pub fn of_few(seed: u64, faulty_ms: u64, few: &[fn(&mut Random) -> Fault]) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed_0fa1_7fe0_0000);
+        let between_ms = 50 + random.below(400);
+        let lasts_ms = 200 + random.below(2_000);
+        let mut faults = Vec::new();
+        let mut at_ms = 500;
+        while at_ms < faulty_ms {
+            let fault = few[random.below(few.len() as u64) as usize](&mut random);
+            faults.push(Planned { at_ms, for_ms: 50 + random.below(lasts_ms), fault });
+            at_ms += 1 + random.below(2 * between_ms);
+        }
+        Self { faults, faulty_ms }
+    }
+
     /// The same without some faults: those at these places stay.
     #[must_use]
     pub fn keeping(&self, places: &[usize]) -> Self {

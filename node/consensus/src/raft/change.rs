@@ -15,8 +15,13 @@ impl Raft {
             self.outbox.push(Effect::Refuse { id, refusal });
             return;
         }
-        let one_step = mutant!(ChangeWithoutJoint, ChangeBeforeOwnCommit);
-        let next = if one_step { target } else { self.present().1.towards(target) };
+        let present = &self.present().1;
+        let differing = present.voters().symmetric_difference(&target.voters()).count();
+        let one_step = match differing {
+            1 => mutant!(ChangeWithoutJoint, ChangeBeforeOwnCommit),
+            _ => mutant!(ChangeWithoutJoint),
+        };
+        let next = if one_step { target } else { present.towards(target) };
         let index = self.append_membership(&next, log);
         self.outbox.push(Effect::Accepted { id, index, epoch: self.term });
         self.replicate(log);

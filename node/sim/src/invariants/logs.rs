@@ -12,6 +12,8 @@ use quorate_consensus::log::{Layout, LogRead};
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
 
+use crate::finding::{Finding, Kind as Finds};
+
 /// What tells one value from another.
 pub(super) type Value = (Kind, bytes::Bytes);
 
@@ -20,6 +22,8 @@ pub(super) type Value = (Kind, bytes::Bytes);
 struct Seen {
     /// The state of the log when it was looked at: last index and its epoch, durable index, the promised epoch.
     at: (Index, Option<Epoch>, Index, Epoch),
+    /// The epochs of what it holds, by position.
+    held: BTreeMap<Index, Epoch>,
     /// What was durable, by position.
     durable: BTreeMap<Index, (Epoch, Value)>,
     /// Everything up to here was applied, so it was durable.
@@ -40,7 +44,7 @@ impl Logs {
         Self { layout, written: BTreeMap::new(), seen: BTreeMap::new() }
     }
 
-    pub(super) fn check(&mut self, id: MemberId, host: &Host, applied: Index) -> Result<(), String> {
+    pub(super) fn check(&mut self, id: MemberId, host: &Host, applied: Index) -> Result<(), Finding> {
         let log = host.log(GroupId::DEFAULT);
         let (durable, _) = host.durable(GroupId::DEFAULT);
         let last = log.last_index();
@@ -71,17 +75,21 @@ impl Logs {
                 known.0 = value.clone();
             }
             if !same(&known.0, &value) {
-                return Err(format!("{id} holds {entry:?}, and {known:?} was there in the same epoch"));
+                let what = format!("{id} holds {entry:?}, and {known:?} was there in the same epoch");
+                return Err(Finds::Logs.found()(what));
             }
             if known.1.zip(previous).is_some_and(|(known, previous)| known != previous) {
-                return Err(format!(
-                    "{id} holds {entry:?} behind epoch {previous:?}, others behind {:?}",
-                    known.1
-                ));
+                let others = known.1;
+                let what =
+                    format!("{id} holds {entry:?} behind epoch {previous:?}, others behind {others:?}");
+                return Err(Finds::Logs.found()(what));
             }
             held.insert(index, (entry.epoch, value));
         }
-        self.compare(id, durable, held)
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.held = held.iter().map(|(index, (epoch, _))| (*index, *epoch)).collect();
+        }
+        self.compare(id, durable, held).map_err(Finds::Disk.found())
     }
 
     /// What was durable must be there, or replaced by something of a later epoch; then what is durable now is remembered.
@@ -121,6 +129,14 @@ impl Logs {
             || seen.durable.get(&entry.index).is_some_and(|(epoch, value)| {
                 *epoch == entry.epoch && same(value, &(entry.kind, entry.payload.clone()))
             })
+    }
+
+    /// Whether an entry is in a member's log, durable or not.
+    pub(super) fn has(&self, id: MemberId, entry: &Entry) -> bool {
+        let seen = self.seen.get(&id);
+        seen.is_some_and(|seen| {
+            seen.applied >= entry.index || seen.held.get(&entry.index) == Some(&entry.epoch)
+        })
     }
 
     pub(super) fn stopped(&mut self, id: MemberId) {

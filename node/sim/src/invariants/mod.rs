@@ -2,8 +2,11 @@
 
 mod agreement;
 mod durable;
+mod electable;
 mod epochs;
 mod logs;
+mod mandate;
+mod memberships;
 mod progress;
 mod promises;
 mod proposed;
@@ -12,6 +15,7 @@ mod states;
 use quorate_consensus::entry::Kind;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::log::LogRead;
 use quorate_consensus::protocol::Part;
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
@@ -23,8 +27,11 @@ use crate::finding::{Finding, Kind as Finds};
 pub(crate) struct Invariants {
     agreement: agreement::Agreement,
     durable: durable::Durable,
+    electable: electable::Electable,
     epochs: epochs::Epochs,
     logs: logs::Logs,
+    mandate: mandate::Mandate,
+    memberships: memberships::Memberships,
     progress: progress::Progress,
     promises: promises::Promises,
     proposed: proposed::Proposed,
@@ -36,8 +43,11 @@ impl Invariants {
         Self {
             agreement: agreement::Agreement::new(protocol),
             durable: durable::Durable::new(protocol),
+            electable: electable::Electable::new(protocol),
             epochs: epochs::Epochs::default(),
             logs: logs::Logs::new(protocol.layout()),
+            mandate: mandate::Mandate::new(protocol),
+            memberships: memberships::Memberships::default(),
             progress: progress::Progress::default(),
             promises: promises::Promises::new(protocol),
             proposed: proposed::Proposed,
@@ -54,28 +64,44 @@ impl Invariants {
         self.epochs.check(&status).map_err(Finds::Epochs.found())?;
         let hard = host.hard_state(GroupId::DEFAULT);
         self.promises.check(&status, hard, idle).map_err(Finds::Promises.found())?;
-        self.logs.check(id, host, Index(applied)).map_err(Finds::Logs.found())?;
+        let (writes, membership) = (host.writes(GroupId::DEFAULT), replica.membership());
+        self.mandate.check(&status, hard, writes, membership).map_err(Finds::Mandate.found())?;
+        self.logs.check(id, host, Index(applied))?;
+        self.electable.stands(id, &host.log(GroupId::DEFAULT), hard, membership, idle);
         let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
         let witness = replica.membership().is_witness(id);
         if witness && status.part == Part::Leader {
             return Err(Finds::Roles.found()(format!("witness {id} leads")));
         }
-        for entry in host.entries(GroupId::DEFAULT, committed.start, committed.end) {
+        // After a start everything that the log still has is looked at.
+        let from = committed.start.max(host.log(GroupId::DEFAULT).snapshot_index().next());
+        for entry in host.entries(GroupId::DEFAULT, from, committed.end) {
             self.proposed.check(&entry, witness).map_err(Finds::Proposed.found())?;
             if entry.kind != Kind::Header {
                 let durable = self.durable.committed(&status, replica.membership(), &entry, &self.logs);
                 durable.map_err(Finds::Durable.found())?;
+                self.electable.committed(id, &entry, &self.logs).map_err(Finds::Electable.found())?;
+                self.memberships.decided(&entry);
                 self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
             }
         }
+        let stored = self.memberships.check(id, applied, replica.state().membership());
+        stored.map_err(Finds::Roles.found())?;
         let complete = self.durable.leads(&status, &host.log(GroupId::DEFAULT));
         complete.map_err(Finds::Complete.found())?;
         if witness { Ok(()) } else { self.states.check(id, replica).map_err(Finds::States.found()) }
     }
 
+    /// Member `id` starts, with what recovery found.
+    pub(crate) fn started(&mut self, id: MemberId, host: &Host) {
+        self.mandate.started(id, host.hard_state(GroupId::DEFAULT));
+    }
+
     /// Member `id` stopped: what it had in memory is gone.
     pub(crate) fn stopped(&mut self, id: MemberId) {
         self.logs.stopped(id);
+        self.mandate.stopped(id);
+        self.electable.stopped(id);
         self.progress.stopped(id);
         self.states.stopped(id);
     }

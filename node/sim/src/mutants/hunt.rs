@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use quorate_consensus::kind::ProtocolKind;
 
 use super::Bug;
+use crate::directed::Scene;
 use crate::finding::{Finding, Kind};
 use crate::story::Story;
 use crate::world::World;
-use crate::{crashes, seed};
+use crate::{crashes, directed, seed};
 
 /// Where a bug is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Place {
     World(ProtocolKind),
     /// A log alone, and power losses.
     Log,
+    /// Whole members of this protocol where chance seldom goes.
+    Scene(Scene, ProtocolKind),
 }
 
 impl fmt::Display for Place {
@@ -27,6 +30,7 @@ impl fmt::Display for Place {
         match self {
             Self::World(protocol) => protocol.fmt(f),
             Self::Log => f.write_str("log"),
+            Self::Scene(scene, protocol) => write!(f, "{protocol} {scene}"),
         }
     }
 }
@@ -82,6 +86,7 @@ pub fn finding(place: Place, seed: u64) -> Option<Finding> {
             world.run(seed::FAULTY_MS).map(drop)
         }
         Place::Log => crashes::run(seed),
+        Place::Scene(scene, protocol) => directed::run(scene, protocol, seed),
     };
     match panic::catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => None,

@@ -5,6 +5,7 @@ mod proofs;
 pub mod run;
 mod table;
 
+use crate::directed::Scene;
 use hunt::Place;
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::mutants::Mutant as OfConsensus;
@@ -86,10 +87,17 @@ impl Bug {
         }
     }
 
-    /// Where it is looked for: in worlds of the protocols that can have it, and a bug of the log in a log alone, too.
+    /// Where it is looked for: in worlds of the protocols that can have it, a bug of the log in a log alone, too, and some where
+    /// their story is likely.
     #[must_use]
     pub fn places(self) -> Vec<Place> {
         let (protocols, alone) = match self {
+            Self::Consensus(bug @ OfConsensus::CommitOlderTermByCounting) => {
+                (bug.protocols(), Some(Place::Scene(Scene::Elections, ProtocolKind::Raft)))
+            }
+            Self::Consensus(bug @ OfConsensus::ChangeBeforeOwnCommit) => {
+                (bug.protocols(), Some(Place::Scene(Scene::Changes, ProtocolKind::Raft)))
+            }
             Self::Consensus(bug) => (bug.protocols(), None),
             Self::Storage(_) => (ProtocolKind::ALL.as_slice(), Some(Place::Log)),
             Self::State(_) | Self::Replica(_) => (ProtocolKind::ALL.as_slice(), None),

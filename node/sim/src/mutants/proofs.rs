@@ -10,9 +10,11 @@ use crate::finding::Kind;
 
 /// What was decided is undone or decided otherwise: logs, states and what clients were told come apart.
 const DECIDED_TWICE: &[Kind] =
-    &[Kind::Agreement, Kind::Durable, Kind::Complete, Kind::Logs, Kind::States, Kind::Kept, Kind::Order];
+    &[Kind::Agreement, Kind::Durable, Kind::Complete, Kind::Electable, Kind::Logs, Kind::States, Kind::Kept];
 /// Two lead in one epoch, or a promise is taken back; and what follows from it.
 const TWO_LEADERS: &[Kind] = &[
+    Kind::Mandate,
+    Kind::Electable,
     Kind::Epochs,
     Kind::Promises,
     Kind::Agreement,
@@ -21,11 +23,12 @@ const TWO_LEADERS: &[Kind] = &[
     Kind::Logs,
     Kind::States,
     Kind::Kept,
-    Kind::Order,
 ];
 /// What was durable is gone, or a start fails because of it; and what follows from it.
 const LOST_ON_DISK: &[Kind] = &[
     Kind::Recovery,
+    Kind::Disk,
+    Kind::Mandate,
     Kind::Start,
     Kind::Ended,
     Kind::Promises,

@@ -48,6 +48,9 @@ impl World {
         self.moment += 1;
         let id = RequestId(self.moment);
         self.changes.insert((asked, id), class);
+        if let MembershipChange::Promote(learner) = change {
+            self.may_vote.insert(learner);
+        }
         self.change_asked = self.now;
         let deadline = self.local(asked).after_ms(PATIENCE_MS);
         self.event(asked, Event::Request { id, request: Request::Change(change), deadline });

@@ -13,6 +13,7 @@ use quorate_storage::wal::SyncJob;
 
 use super::network::Fate;
 use super::{Happening, RINGS_MAX, World};
+use crate::finding::Kind;
 use crate::story::{self, Story};
 
 impl World {
@@ -198,6 +199,11 @@ impl World {
             Output::Published { reader, events, .. } => self.published(id, &reader, &events),
             Output::Membership { membership, .. } => {
                 let voters = membership.voters();
+                if let Some(voter) = voters.iter().find(|voter| !self.may_vote.contains(voter)) {
+                    let what =
+                        format!("{voter} is a voter on member {id}, and nobody asked for its promotion");
+                    self.broken.get_or_insert(Kind::Roles.found()(what));
+                }
                 let before = self.machines.get(&id).map(|machine| machine.membership.voters());
                 self.change_machine(id, |machine| machine.membership = membership);
                 if before.is_some_and(|before| before != voters) && !self.active.is_empty() {

@@ -86,6 +86,8 @@ pub struct World {
     without_data: BTreeSet<MemberId>,
     /// When somebody asked for a change of the membership last.
     change_asked: Time,
+    /// Those that began as voters or whose promotion was asked for.
+    may_vote: BTreeSet<MemberId>,
     /// Changes of the membership that were asked for.
     changes: BTreeMap<(MemberId, RequestId), &'static str>,
     clients: Clients,
@@ -146,6 +148,7 @@ impl World {
             churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             change_asked: Time(0),
+            may_vote: (1..=voters).map(MemberId).collect(),
             changes: BTreeMap::new(),
             clients: Clients::default(),
             watchers: Vec::new(),
@@ -164,6 +167,12 @@ impl World {
             world.plan(10, Happening::WatchElsewhere { watcher });
         }
         world
+    }
+
+    /// The same with members that come and go, or without.
+    #[must_use]
+    pub fn churning(self, churns: bool) -> Self {
+        Self { churns, ..self }
     }
 
     fn sound(&mut self) -> Result<(), Finding> {

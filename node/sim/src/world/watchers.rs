@@ -100,7 +100,8 @@ impl World {
         }
         let history;
         let events = if fresh.first().is_some_and(|event| event.kv.mod_revision <= watching.cursor) {
-            fresh
+            let new = fresh.iter().position(|event| event.kv.mod_revision >= watching.cursor);
+            &fresh[new.unwrap_or(fresh.len())..]
         } else {
             match reader.events(watching.cursor, newest) {
                 Ok(events) => {
@@ -122,11 +123,8 @@ impl World {
                 }
             }
         };
-        let mut heard: Vec<Event> = events
-            .iter()
-            .filter(|event| event.kv.mod_revision >= watching.cursor && watching.watch.wants(event))
-            .cloned()
-            .collect();
+        let mut heard: Vec<Event> =
+            events.iter().filter(|event| watching.watch.wants(event)).cloned().collect();
         if !watching.watch.prev_kv {
             heard.iter_mut().for_each(|event| event.prev_kv = None);
         }
