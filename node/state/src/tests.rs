@@ -120,16 +120,21 @@ fn name(key: u8) -> Bytes {
     [first, rest].concat().into()
 }
 
-/// Every range between two names, and from each on.
+/// Every range between two names, and from each on; and keys alone.
 fn ranges() -> impl Iterator<Item = (Bytes, Bytes)> {
     let ends = || (0..KEYS).step_by(5).map(name).chain([Bytes::from_static(b"\0")]);
-    (0..KEYS).step_by(3).flat_map(move |from| ends().map(move |end| (name(from), end)))
+    let alone = (0..KEYS).step_by(4).map(|key| (name(key), Bytes::new()));
+    (0..KEYS).step_by(3).flat_map(move |from| ends().map(move |end| (name(from), end))).chain(alone)
 }
 
 /// Reads with a limit, and counts, of every range equal the twin's.
 fn check_limits(machine: &StateMachine, wanted: &[KeyValue], revision: i64) {
     for (key, range_end) in ranges() {
-        let inside = |kv: &&KeyValue| kv.key >= key && (*range_end == *b"\0" || kv.key < range_end);
+        let inside = |kv: &&KeyValue| match &range_end[..] {
+            b"" => kv.key == key,
+            b"\0" => kv.key >= key,
+            _ => kv.key >= key && kv.key < range_end,
+        };
         let wanted: Vec<KeyValue> = wanted.iter().filter(inside).cloned().collect();
         let request = Range { key, range_end, revision, limit: 2, ..Range::default() };
         let got = machine.reader().range(&request).expect("readable");

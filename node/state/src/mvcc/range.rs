@@ -39,8 +39,9 @@ pub(crate) fn range(store: &impl Store, request: &Range, span: Span) -> Result<R
     }
     let revision = request.revision;
     if request.range_end.is_empty() {
-        let found = versions::at(store, &request.key, revision).transpose();
-        return Ok(collector.collect(found.into_iter(), || Ok(0))?);
+        let found = versions::at(store, &request.key, revision)?;
+        let counted = u64::from(found.is_some());
+        return Ok(collector.collect(found.map(Ok).into_iter(), || Ok(counted))?);
     }
     if let Some(since) = Since::of(store, &limits, revision, span.newest)? {
         let counted = || Ok(count(store, &limits)?.saturating_add_signed(-since.growth()));
