@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(env::var_os("CARGO_FEATURE_CLIENT").is_some())
         .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some())
+        .codec_path("crate::codec::SizedCodec")
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())

@@ -3,6 +3,9 @@
 //! Each module is one protobuf package. Fields of type `bytes` are [`bytes::Bytes`], so that a decoded value shares the
 //! frame it came in. The features `client` and `server` choose what is generated for services; both are on by default.
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod codec;
+
 /// The generated code of one package. Its style is the generator's affair.
 macro_rules! package {
     ($(#[$doc:meta])* $module:ident, $package:literal) => {

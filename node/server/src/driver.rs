@@ -25,6 +25,7 @@ use quorate_replica::snapshot::Snapshot;
 use quorate_storage::backend::{Backend, Batch};
 use quorate_storage::wal::SyncJob;
 
+use crate::alarm::Alarm;
 use crate::metrics::METRICS;
 use crate::node::{Leadership, Node, Published};
 
@@ -145,6 +146,7 @@ struct Driver {
     syncing: bool,
     persists: Sender<(GroupId, Index)>,
     outgoing: mpsc::Sender<Outgoing>,
+    alarm: Alarm,
     stopping: bool,
 }
 
@@ -184,6 +186,7 @@ pub fn start(
         syncing: false,
         persists,
         outgoing,
+        alarm: Alarm::default(),
         stopping: false,
     };
     Ok(Handle { queue, task: tokio::spawn(driver.run()), backend })
@@ -251,10 +254,13 @@ impl Driver {
         let first = if wait.is_zero() {
             self.queue.try_recv().ok()
         } else {
-            match tokio::time::timeout(wait, self.queue.recv()).await {
-                Ok(Some(message)) => Some(message),
-                Ok(None) => return Ok(false),
-                Err(_) => None,
+            tokio::select! {
+                biased;
+                message = self.queue.recv() => match message {
+                    Some(message) => Some(message),
+                    None => return Ok(false),
+                },
+                () = self.alarm.ring_within(wait) => None,
             }
         };
         // Connections that have something to say now get into the same batch.

@@ -8,31 +8,30 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use quorate_consensus::membership::Role;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower::Service;
 
 use crate::health::{self, Check};
 use crate::metrics::METRICS;
 use crate::node::Node;
-use crate::policy::{OnLearner, policy};
+use crate::rpc::Rpc;
+use crate::services::Services;
 
 /// etcd's version that this store answers as.
 pub const ETCD_VERSION: &str = "3.7.3";
 
-/// The service on a client port; without routes, on a metrics port.
+/// The service on a client port; without services, on a metrics port.
 #[derive(Clone, Debug)]
 pub struct Front {
     node: Arc<Node>,
-    routes: Option<Routes>,
+    services: Option<Services>,
 }
 
 impl Front {
-    /// HTTP, and gRPC if there are routes.
+    /// HTTP, and gRPC if there are services.
     #[must_use]
-    pub fn new(node: Arc<Node>, routes: Option<Routes>) -> Self {
-        Self { node, routes }
+    pub fn new(node: Arc<Node>, services: Option<Services>) -> Self {
+        Self { node, services }
     }
 }
 
@@ -50,8 +49,8 @@ impl Service<Request<Incoming>> for Front {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        match self.routes.clone() {
-            Some(routes) if grpc => Box::pin(grpc_call(Arc::clone(&self.node), routes, request)),
+        match self.services.clone() {
+            Some(services) if grpc => Box::pin(grpc_call(Arc::clone(&self.node), services, request)),
             Some(_) | None => {
                 let node = Arc::clone(&self.node);
                 Box::pin(async move { Ok(answer(&node, request.method(), request.uri()).await) })
@@ -60,50 +59,21 @@ impl Service<Request<Incoming>> for Front {
     }
 }
 
-/// Services that clients know and this version does not have.
-const ABSENT: &[&str] = &["etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election"];
-
-/// What a witness serves: it knows the members, and has no data.
-const WITHOUT_DATA: &[&str] =
-    &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote", "MoveLeader", "Status"];
-
-fn refuse(node: &Node, service: &str, method: &str) -> Option<tonic::Status> {
-    let (_, on_learner) = policy(&format!("/{service}/{method}"))?;
-    if ABSENT.contains(&service) {
-        return Some(crate::api_error::not_there_yet(&format!("{service}/{method}")));
-    }
-    match node.role()? {
-        Role::Learner if on_learner == OnLearner::Refuses => {
-            Some(crate::api_error::NOT_SUPPORTED_FOR_LEARNER.into())
-        }
-        Role::Witness if !WITHOUT_DATA.contains(&method) => {
-            Some(crate::api_error::NOT_SUPPORTED_FOR_WITNESS.into())
-        }
-        Role::Voter | Role::Learner | Role::Witness => None,
-    }
-}
-
 async fn grpc_call(
     node: Arc<Node>,
-    mut routes: Routes,
+    mut services: Services,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let path = request.uri().path().to_owned();
-    let mut parts = path.trim_start_matches('/').splitn(2, '/');
-    let (service, method) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    // Only declared RPCs become labels: a client can't make series up.
-    let known = policy(&path).is_some();
-    let (service, method) = if known { (service, method) } else { ("unknown", "unknown") };
-    if let Some(status) = refuse(&node, service, method) {
+    let rpc = Rpc::of(request.uri().path());
+    if let Some(status) = rpc.refusal(&node) {
         return Ok(status.into_http());
     }
     let began = Instant::now();
-    METRICS.grpc_started.with_label_values(&[service, method]).inc();
-    let response = routes.call(request).await;
-    METRICS.grpc_seconds.with_label_values(&[service, method]).observe(began.elapsed().as_secs_f64());
+    rpc.began();
+    let response = services.call(request).await;
     let code =
         response.as_ref().ok().and_then(|response| grpc_code(response.headers())).unwrap_or(tonic::Code::Ok);
-    METRICS.grpc_handled.with_label_values(&[service, method, &format!("{code:?}")]).inc();
+    rpc.answered(began.elapsed(), code);
     response
 }
 

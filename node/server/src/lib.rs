@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything: what is correct about the store lies below, in `quorate-replica` and its parts.
 
+mod alarm;
 pub mod api_error;
 pub mod bootstrap;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod node;
 pub mod policy;
 pub mod quota;
 pub mod ring;
+mod rpc;
 pub mod run;
 pub mod services;
 pub mod tls;

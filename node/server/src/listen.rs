@@ -234,6 +234,8 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
+        // gRPC has no use for it.
+        .auto_date_header(false)
         .max_concurrent_streams(streams_max)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)

@@ -80,12 +80,6 @@ pub const POLICIES: &[(&str, Policy, OnLearner)] = &[
     ("/grpc.health.v1.Health/Watch", Policy::Open, OnLearner::Serves),
 ];
 
-/// What an RPC needs; `None` for one that is not declared.
-#[must_use]
-pub fn policy(path: &str) -> Option<(Policy, OnLearner)> {
-    POLICIES.iter().find(|(declared, ..)| *declared == path).map(|&(_, policy, learner)| (policy, learner))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

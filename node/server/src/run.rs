@@ -27,7 +27,7 @@ use crate::driver::{self, OUTGOING_MAX};
 use crate::http::Front;
 use crate::listen;
 use crate::node::{HANDOVER_TIMEOUT, Node};
-use crate::services;
+use crate::services::Services;
 use crate::tls::{Tls, TlsError};
 use crate::transport::receiver::PeerFront;
 use crate::transport::service::PeerService;
@@ -101,13 +101,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         let stopping = node.stopping.subscribe();
         servers.spawn(listen::serve(bound, peer_tls.clone(), streams_max, peer_front.clone(), stopping));
     }
-    let routes = services::routes(&node);
-    for (bound, routes) in clients
+    let services = Services::new(&node);
+    for (bound, services) in clients
         .into_iter()
-        .map(|bound| (bound, Some(routes.clone())))
+        .map(|bound| (bound, Some(services.clone())))
         .chain(metrics.into_iter().map(|bound| (bound, None)))
     {
-        let front = Front::new(Arc::clone(&node), routes);
+        let front = Front::new(Arc::clone(&node), services);
         servers.spawn(listen::serve(
             bound,
             client_tls.clone(),

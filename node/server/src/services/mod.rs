@@ -9,9 +9,16 @@ mod lease;
 mod maintenance;
 mod watch;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
 use tonic::service::Routes;
+use tower::Service;
 
 use quorate_api::etcdserverpb::cluster_server::ClusterServer;
 use quorate_api::etcdserverpb::kv_server::KvServer;
@@ -26,15 +33,44 @@ use crate::node::Node;
 const OVERHEAD_BYTES: usize = 512 << 10;
 
 /// Every service for clients.
-#[must_use]
-pub fn routes(node: &Arc<Node>) -> Routes {
-    let largest = node.config.request_bytes_max + OVERHEAD_BYTES;
-    let node = || Arc::clone(node);
-    Routes::new(KvServer::new(kv::KvService(node())).max_decoding_message_size(largest))
-        .add_service(WatchServer::new(watch::WatchService(node())).max_decoding_message_size(largest))
-        .add_service(LeaseServer::new(lease::LeaseService(node())))
-        .add_service(ClusterServer::new(cluster::ClusterService(node())))
-        .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node())))
-        .add_service(HealthServer::new(health::HealthService))
-        .prepare()
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// The busiest is found without a router.
+    kv: KvServer<kv::KvService>,
+    others: Routes,
+}
+
+impl Services {
+    /// Over a node.
+    #[must_use]
+    pub fn new(node: &Arc<Node>) -> Self {
+        let largest = node.config.request_bytes_max + OVERHEAD_BYTES;
+        let node = || Arc::clone(node);
+        let watch = WatchServer::new(watch::WatchService(node())).max_decoding_message_size(largest);
+        let others = Routes::new(watch)
+            .add_service(LeaseServer::new(lease::LeaseService(node())))
+            .add_service(ClusterServer::new(cluster::ClusterService(node())))
+            .add_service(MaintenanceServer::new(maintenance::MaintenanceService(node())))
+            .add_service(HealthServer::new(health::HealthService))
+            .prepare();
+        Self { kv: KvServer::new(kv::KvService(node())).max_decoding_message_size(largest), others }
+    }
+}
+
+impl Service<Request<Incoming>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path().starts_with("/etcdserverpb.KV/") {
+            self.kv.call(request)
+        } else {
+            Box::pin(self.others.call(request))
+        }
+    }
 }
