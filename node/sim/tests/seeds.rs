@@ -51,7 +51,7 @@ fn witnesses_stop_nothing_and_lose_nothing() {
 }
 
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
-const REGRESSIONS: [(ProtocolKind, u64, &str); 8] = [
+const REGRESSIONS: [(ProtocolKind, u64, &str); 9] = [
     (
         ProtocolKind::Zab,
         6161,
@@ -87,6 +87,11 @@ const REGRESSIONS: [(ProtocolKind, u64, &str); 8] = [
         ProtocolKind::Zab,
         500_177,
         "a client's deletion was taken for the end of the lease on which its key hung, since a revocation had been lost",
+    ),
+    (
+        ProtocolKind::Raft,
+        600_092,
+        "the log of a restarted member was compared only after its first step, in which a new leader had cut it",
     ),
 ];
 

@@ -2,7 +2,8 @@
 //!
 //! One value per epoch and position, and the same position before it: by induction logs that share an entry are equal up to it
 //! (Raft: Log Matching, thesis 3.5; Zab: Total Order). Multi-Paxos: one value per ballot and slot (Paxos Made Simple 2.2, P2c), and
-//! the ballot of a slot never falls on an acceptor. What was durable is still there after a restart.
+//! the ballot of a slot never falls on an acceptor. What was durable is still there after a restart, before the member's first step:
+//! the first message that it takes may be a new leader's, which cuts what the leader lacks.
 
 use std::collections::BTreeMap;
 

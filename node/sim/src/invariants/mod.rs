@@ -55,7 +55,7 @@ impl Invariants {
         }
     }
 
-    /// Member `id` took a step.
+    /// Member `id` started or took a step.
     pub(crate) fn check(&mut self, id: MemberId, host: &Host) -> Result<(), Finding> {
         let Some(replica) = host.replica(GroupId::DEFAULT) else { return Ok(()) };
         let status = replica.status();

@@ -210,9 +210,18 @@ impl World {
             Ok(()) => {
                 self.tell(|| format!("member {id} starts"));
                 self.found_sound(id);
+                self.looked_at(id);
                 self.started(id);
             }
             Err(error) => self.not_started(id, &error),
+        }
+    }
+
+    /// The invariants look at a member as recovery left it: its first step may legally cut what they know to be durable.
+    fn looked_at(&mut self, id: MemberId) {
+        let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
+        if let Err(what) = self.invariants.check(id, host) {
+            self.broken.get_or_insert(what);
         }
     }
 
