@@ -51,7 +51,7 @@ fn witnesses_stop_nothing_and_lose_nothing() {
 }
 
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
-const REGRESSIONS: [(ProtocolKind, u64, &str); 9] = [
+const REGRESSIONS: [(ProtocolKind, u64, &str); 12] = [
     (
         ProtocolKind::Zab,
         6161,
@@ -92,6 +92,17 @@ const REGRESSIONS: [(ProtocolKind, u64, &str); 9] = [
         ProtocolKind::Raft,
         600_092,
         "the log of a restarted member was compared only after its first step, in which a new leader had cut it",
+    ),
+    (
+        ProtocolKind::Raft,
+        620_421,
+        "a leader on its way out was told of its removal while the joint membership still needed its vote",
+    ),
+    (ProtocolKind::Zab, 621_102, "the same: nobody was left to be a quorum of the old members"),
+    (
+        ProtocolKind::Zab,
+        621_182,
+        "what a member had acknowledged in good faith, and its disk had written elsewhere, was no copy for a judge",
     ),
 ];
 

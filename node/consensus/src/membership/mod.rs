@@ -101,6 +101,12 @@ impl Membership {
         self.member(id).is_some_and(|member| member.role == Role::Witness)
     }
 
+    /// Whether a member was removed and is not needed any more: on its way out it still counts in the old configuration's quorums.
+    #[must_use]
+    pub fn is_gone(&self, id: MemberId) -> bool {
+        self.removed.contains(&id) && !self.outgoing.contains_key(&id)
+    }
+
     /// Everybody who gets the log: members and those on their way out.
     #[must_use]
     pub fn receivers(&self) -> BTreeSet<MemberId> {
@@ -161,5 +167,32 @@ impl Membership {
     #[must_use]
     pub fn settled(&self) -> Self {
         Self { outgoing: BTreeMap::new(), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(ids: impl IntoIterator<Item = u64>) -> Membership {
+        let member = |id| Member {
+            id,
+            name: String::new(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            role: Role::Voter,
+            zone: String::new(),
+            leader_priority: 0,
+        };
+        let members = ids.into_iter().map(MemberId).map(|id| (id, member(id))).collect();
+        Membership { members, ..Membership::default() }
+    }
+
+    #[test]
+    fn a_removed_member_is_gone_when_the_joint_membership_is_left() {
+        let target = Membership { removed: [MemberId(1)].into(), ..of([2, 3, 4]) };
+        let joint = of([1, 2, 3]).towards(target);
+        assert!(joint.is_joint() && !joint.is_gone(MemberId(1)));
+        assert!(joint.settled().is_gone(MemberId(1)));
     }
 }

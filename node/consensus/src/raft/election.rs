@@ -156,10 +156,11 @@ impl Raft {
         self.replicate(log);
     }
 
-    /// Whether a member that was removed still knocks (thesis 4.2.3): it is told, once the removal is committed.
+    /// Whether a member that was removed still knocks (thesis 4.2.3): it is told, once the removal is committed and the joint
+    /// membership left. Until then its vote may be the one that is needed, and it may lead.
     pub(super) fn disturbs(&self, from: MemberId) -> bool {
         let (at, membership) = self.present();
-        *at <= self.commit && membership.removed.contains(&from)
+        *at <= self.commit && membership.is_gone(from)
     }
 
     pub(super) fn told_removed(&mut self, from: MemberId) {

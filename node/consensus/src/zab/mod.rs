@@ -313,7 +313,8 @@ impl Zab {
 
     fn message(&mut self, from: MemberId, message: Message, log: &dyn LogRead) {
         let (at, membership) = self.present();
-        if *at <= self.commit && membership.removed.contains(&from) {
+        // Not before the joint membership is left: until then its acknowledgement may be needed, and it may lead.
+        if *at <= self.commit && membership.is_gone(from) {
             return self.send(from, Body::Removed);
         }
         let Message { epoch, body } = message;

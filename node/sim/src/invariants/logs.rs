@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use quorate_consensus::entry::{Entry, Kind};
 use quorate_consensus::id::{Epoch, Index, MemberId};
-use quorate_consensus::log::{Layout, LogRead};
+use quorate_consensus::log::{Layout, LogRead, Missing};
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
 
@@ -61,11 +61,7 @@ impl Logs {
         let first = before.min(applied).max(log.snapshot_index()).next();
         let mut held = BTreeMap::new();
         for index in (first.0..=last.0).map(Index) {
-            let Some(entry) =
-                log.entries(index, index.next(), 1).ok().and_then(|found| found.into_iter().next())
-            else {
-                continue;
-            };
+            let Some(entry) = entry(&log, index) else { continue };
             let previous = match self.layout {
                 Layout::Tail => log.epoch(index.previous()).ok(),
                 Layout::Slots => None,
@@ -144,6 +140,19 @@ impl Logs {
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.restarted = true;
         }
+    }
+}
+
+/// What a log holds at a position. A body that the disk damaged is unknown, and its header stands for it, as a witness's does: the
+/// member acknowledged it in good faith, and the fault atlas leaves enough others.
+fn entry(log: &impl LogRead, index: Index) -> Option<Entry> {
+    match log.entries(index, index.next(), 1) {
+        Ok(found) => found.into_iter().next(),
+        Err(Missing::Faulty) => {
+            let epoch = log.epoch(index).ok()?;
+            Some(Entry { index, epoch, kind: Kind::Header, payload: bytes::Bytes::new() })
+        }
+        Err(Missing::Compacted | Missing::Beyond) => None,
     }
 }
 
