@@ -17,6 +17,7 @@ use quorate_state::event::{Event, EventKind};
 use quorate_state::request::{OperationKind, Put, Range};
 
 use super::model::Model;
+use super::unheard::Unheard;
 use super::witness::Witness;
 use crate::history::{Moment, Operation, Outcome, Record};
 
@@ -56,9 +57,8 @@ struct Checker<'a> {
     /// Commands with an unknown outcome of which no value was seen, in the order in which they were asked: they may have
     /// deleted something.
     unsure: Vec<usize>,
-    /// The same, and none is taken out. Which of several wrote a revision is not known, so one that was taken for the writer of
-    /// another revision may have written this one.
-    unheard: Vec<usize>,
+    /// What they are taken to have deleted.
+    unheard: Unheard,
     explained: Explained,
 }
 
@@ -82,6 +82,16 @@ fn values(command: &CommandKind) -> Vec<&Put> {
         | CommandKind::LeaseRevoke(_)
         | CommandKind::Alarm(_) => Vec::new(),
     }
+}
+
+/// The one lease on which the keys hung that were deleted, if there is one: its end deletes them.
+fn lease_of(events: &[Event]) -> Option<i64> {
+    let mut leases = events.iter().map(|event| match event.kind {
+        EventKind::Delete => event.prev_kv.as_ref().map_or(0, |kv| kv.lease),
+        EventKind::Put => 0,
+    });
+    let lease = leases.next().filter(|lease| *lease != 0)?;
+    leases.all(|other| other == lease).then_some(lease)
 }
 
 impl<'a> Checker<'a> {
@@ -110,8 +120,8 @@ impl<'a> Checker<'a> {
                 by_value.extend(values(command).into_iter().map(|put| (put.value.clone(), at)));
             }
         }
-        let unheard = unsure.clone();
-        Self { records, witness, told, past, by_value, unsure, unheard, explained: Explained::default() }
+        let (unheard, explained) = (Unheard::default(), Explained::default());
+        Self { records, witness, told, past, by_value, unsure, unheard, explained }
     }
 
     /// Replays the witness and asks the model for every answer.
@@ -125,6 +135,8 @@ impl<'a> Checker<'a> {
             model.follow(events);
             self.saw(&mut model)?;
         }
+        self.explained.writers.extend(self.unheard.writers());
+        self.explained.lease_ends.extend(self.unheard.lease_ends());
         let beyond = self.told.keys().chain(self.past.keys()).copied().max().unwrap_or(1);
         if beyond > last {
             let record = self.told.get(&beyond).map(|records| &self.records[records[0]]);
@@ -160,15 +172,12 @@ impl<'a> Checker<'a> {
             return self.claim_unknown(model, revision, writer, events);
         }
         let seen = self.witness.seen(revision).unwrap_or(Moment::NEVER);
-        let unsure = self
-            .unsure
-            .iter()
-            .position(|&at| self.records[at].asked < seen && self.would_write(model, at, events));
-        if let Some(place) = unsure {
-            let writer = self.unsure.remove(place);
-            return self.claim(revision, writer);
+        let mut fits = self.unsure.clone();
+        fits.retain(|&at| self.records[at].asked < seen && self.would_write(model, at, events));
+        if !self.unheard.explain(revision, fits, lease_of(events)) {
+            return Err(format!("revision {revision} was asked by nobody: {events:?}"));
         }
-        self.lease_end(revision, events)
+        Ok(())
     }
 
     /// Whether an acknowledged command wrote exactly this.
@@ -229,30 +238,17 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Deletions that nobody asked for are the end of one lease.
-    fn lease_end(&mut self, revision: i64, events: &[Event]) -> Result<(), String> {
-        let leases: Vec<i64> =
-            events.iter().map(|event| event.prev_kv.as_ref().map_or(0, |kv| kv.lease)).collect();
-        let lease = leases.first().copied().unwrap_or(0);
-        if lease == 0 || leases.iter().any(|other| *other != lease) {
-            return Err(format!("revision {revision} was asked by nobody: {events:?}"));
-        }
-        self.explained.lease_ends.insert(revision, lease);
-        Ok(())
-    }
-
-    /// Notes the end of a lease that a deletion of which nobody heard explains, too; `model` is the state before it.
+    /// Notes a revision that may be the end of a lease, if a deletion of which nobody heard explains it, too; `model` is the state
+    /// before it.
     fn doubt(&mut self, model: &mut Model, revision: i64, events: &[Event]) {
         let revokes = |at: &usize| {
             matches!(self.records[*at].operation, Operation::Command(CommandKind::LeaseRevoke(_)))
         };
-        let ends_lease = self.explained.lease_ends.contains_key(&revision)
-            || self.explained.writers.get(&revision).is_some_and(revokes);
         let seen = self.witness.seen(revision).unwrap_or(Moment::NEVER);
         let deletes = |at: &usize| {
             !revokes(at) && self.records[*at].asked < seen && self.would_write(model, *at, events)
         };
-        if ends_lease && self.unheard.iter().any(deletes) {
+        if lease_of(events).is_some() && self.unsure.iter().any(deletes) {
             self.explained.doubtful_ends.insert(revision);
         }
     }

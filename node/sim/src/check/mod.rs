@@ -17,5 +17,6 @@ pub mod model;
 #[cfg(test)]
 mod sample;
 pub mod search;
+mod unheard;
 pub mod watch;
 pub mod witness;
