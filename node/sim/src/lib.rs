@@ -13,6 +13,7 @@ pub mod history;
 mod invariants;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod panics;
 pub mod partitions;
 pub mod random;
 pub mod schedule;

@@ -1,10 +1,9 @@
 //! From a failing seed to few faults and a short run that still fail (delta debugging, Zeller & Hildebrandt 2002).
 
-use std::panic::{self, AssertUnwindSafe};
-
 use quorate_consensus::kind::ProtocolKind;
 
 use crate::finding::{Finding, Kind};
+use crate::panics;
 use crate::schedule::Schedule;
 use crate::seed;
 use crate::story::Story;
@@ -32,11 +31,7 @@ pub struct Shrunk {
 /// What went wrong.
 pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, Finding> {
     let world = || World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule);
-    panic::catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-        Err(Kind::Assertion.found()(format!("panic: {}", said.unwrap_or_default())))
-    })
+    panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
 }
 
 /// Shrinks a seed's schedule as long as something goes wrong; `None` if the seed does not fail at all.

@@ -1,8 +1,6 @@
 //! Looking for a planted bug: seed after seed until a check fails or the budget is used up.
 
-use std::cell::RefCell;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use quorate_consensus::kind::ProtocolKind;
@@ -12,7 +10,7 @@ use crate::directed::Scene;
 use crate::finding::{Finding, Kind};
 use crate::story::Story;
 use crate::world::World;
-use crate::{crashes, directed, seed};
+use crate::{crashes, directed, panics, seed};
 
 /// Where a bug is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,23 +59,7 @@ pub struct Hunt {
     pub core: Duration,
 }
 
-thread_local! {
-    /// The last panic of this thread in our own code, as a sentence.
-    static ASSERTION: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Panics are findings from now on: they are kept instead of printed. One that does not come from this workspace's sources is
-/// no assertion of ours.
-pub fn keep_panics() {
-    panic::set_hook(Box::new(|info| {
-        let own = info.location().filter(|at| at.file().starts_with("node/"));
-        let said = info.payload_as_str().unwrap_or("a panic").replace('\n', " ");
-        let sentence = own.map(|at| format!("assertion in {}:{}: {said}", at.file(), at.line()));
-        ASSERTION.with_borrow_mut(|kept| *kept = sentence);
-    }));
-}
-
-/// Runs one seed. What is wrong, if anything.
+/// Runs one seed. What is wrong, if anything. A panic that does not come from this workspace's sources is no assertion of ours.
 #[must_use]
 pub fn finding(place: Place, seed: u64) -> Option<Finding> {
     let run = || match place {
@@ -88,10 +70,10 @@ pub fn finding(place: Place, seed: u64) -> Option<Finding> {
         Place::Log => crashes::run(seed),
         Place::Scene(scene, protocol) => directed::run(scene, protocol, seed),
     };
-    match panic::catch_unwind(AssertUnwindSafe(run)) {
+    match panics::caught(run) {
         Ok(Ok(())) => None,
         Ok(Err(what)) => Some(what),
-        Err(_) => ASSERTION.take().map(Kind::Assertion.found()),
+        Err(panic) => panic.is_own().then(|| Kind::Assertion.found()(panic.to_string())),
     }
 }
 

@@ -9,6 +9,7 @@ use quorate_consensus::kind::ProtocolKind;
 
 use super::hunt::{self, Hunt, Place};
 use super::{Bug, table};
+use crate::panics;
 
 /// What to hunt.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub struct Options {
 /// Whether all bugs were caught, and nothing without one.
 #[must_use]
 pub fn run(options: &Options) -> bool {
-    hunt::keep_panics();
+    panics::keep();
     let sound = sound(options.sound_seeds);
     let wanted = |bug: &Bug| {
         options.only.is_empty() || options.only.iter().any(|part| bug.name().contains(part.as_str()))

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::panics;
 use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
 use quorate_sim::shrink;
@@ -22,6 +23,7 @@ pub(super) fn replay(
 }
 
 fn tell(protocol: ProtocolKind, seed: u64, schedule: Schedule, messages: bool) -> ExitCode {
+    panics::keep();
     let story = if messages { Story::Messages } else { Story::Short };
     match shrink::run(protocol, seed, schedule, story) {
         Ok(report) => {
@@ -37,6 +39,7 @@ fn tell(protocol: ProtocolKind, seed: u64, schedule: Schedule, messages: bool) -
 
 /// Shrinks a seed and tells the story of what is left.
 pub(super) fn shrink(protocol: ProtocolKind, seed: u64) -> ExitCode {
+    panics::keep();
     let Some(shrunk) = shrink::shrink(protocol, seed, FAULTY_MS) else {
         println!("{protocol}, seed {seed} does not fail");
         return ExitCode::SUCCESS;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::panics;
 use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
 use quorate_sim::shrink;
@@ -38,6 +39,7 @@ const TOLD_MAX: usize = 10;
 const SHRUNK_MAX: usize = 2;
 
 pub(super) fn run(plan: &Plan) -> ExitCode {
+    panics::keep();
     let begin = Instant::now();
     let next = AtomicU64::new(plan.from);
     let totals: Vec<Mutex<Total>> = plan.protocols.iter().map(|_| Mutex::default()).collect();
