@@ -154,8 +154,11 @@ impl<'a> Checker<'a> {
         // as one with keys does.
         let mut after = model.clone();
         after.follow(events);
-        let (silent, certain): (Vec<usize>, Vec<usize>) =
+        let (mut silent, certain): (Vec<usize>, Vec<usize>) =
             writers.into_iter().partition(|&at| self.could_be_silent(&mut after, at));
+        // One that was asked when others had seen the revision was silent.
+        let seen = self.witness.seen(revision).unwrap_or(Moment::NEVER);
+        silent.retain(|&at| self.records[at].asked < seen);
         match (&certain[..], &silent[..]) {
             ([], []) => {}
             ([writer], _) | ([], [writer, ..]) => return self.claim(revision, *writer),
@@ -171,7 +174,6 @@ impl<'a> Checker<'a> {
             };
             return self.claim_unknown(model, revision, writer, events);
         }
-        let seen = self.witness.seen(revision).unwrap_or(Moment::NEVER);
         let mut fits = self.unsure.clone();
         fits.retain(|&at| self.records[at].asked < seen && self.would_write(model, at, events));
         if !self.unheard.explain(revision, fits, lease_of(events)) {
