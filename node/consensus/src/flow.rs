@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::config::Config;
 use crate::disk::Mean;
 use crate::id::{Index, Time};
 
@@ -159,7 +160,8 @@ impl Backlog {
         }
     }
 
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.size_bytes
+    /// What may still be appended. The last entry may go beyond it.
+    pub(crate) fn room_bytes(&self, config: &Config) -> usize {
+        config.uncommitted_bytes_max.saturating_sub(self.size_bytes)
     }
 }

@@ -19,6 +19,9 @@ pub trait Protocol: std::fmt::Debug + Send {
 
     /// The membership in force.
     fn membership(&self) -> &Membership;
+
+    /// For a leader: bytes of payload that it takes before it refuses more as too many undecided ones.
+    fn room_bytes(&self) -> usize;
 }
 
 /// A member's part in its group.

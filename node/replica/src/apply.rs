@@ -170,7 +170,7 @@ impl Replica {
             let revoke = LeaseRevoke { id, expired_in_epoch: epoch.0 };
             let command = Command::new(CommandKind::LeaseRevoke(revoke));
             let origin = Origin::NOBODY;
-            self.batch.push((origin, command.to_bytes()));
+            self.commands.push(origin, command.to_bytes());
         }
     }
 }

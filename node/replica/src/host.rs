@@ -24,6 +24,7 @@ use crate::log::SharedLog;
 use crate::mutants::mutant;
 use crate::output::Output;
 use crate::pending::Pending;
+use crate::queue::CommandQueue;
 use crate::replica::Replica;
 
 /// How much of the log stays behind what is applied.
@@ -310,7 +311,7 @@ fn boot(
         lease_rounds: LeaseRounds::default(),
         durability: Durability::new(),
         pending: Pending::default(),
-        batch: Vec::new(),
+        commands: CommandQueue::default(),
         read_batch: Vec::new(),
         asked: BTreeMap::new(),
         reads: BTreeMap::new(),

@@ -20,6 +20,7 @@ pub mod mutants;
 pub mod output;
 mod payload;
 mod pending;
+mod queue;
 pub mod replica;
 pub mod snapshot;
 mod target;

@@ -23,6 +23,7 @@ use crate::mutants::mutant;
 use crate::output::{Answer, Failure, Output};
 use crate::payload::{self, Origin};
 use crate::pending::{Pending, Waiting};
+use crate::queue::CommandQueue;
 use crate::target::target;
 
 /// A membership change that this leader appended and that is not decided yet.
@@ -54,8 +55,8 @@ pub struct Replica {
     pub(crate) lease_rounds: LeaseRounds,
     pub(crate) durability: Durability,
     pub(crate) pending: Pending,
-    /// Commands of clients and followers since the last flush; kept while no leader is known.
-    pub(crate) batch: Vec<(Origin, bytes::Bytes)>,
+    /// Commands of clients and followers since the last flush; kept while no leader is known, and while it has no room.
+    pub(crate) commands: CommandQueue,
     /// Reads since the last flush, and those refused for want of a leader.
     pub(crate) read_batch: Vec<RequestId>,
     /// Commands of this member's clients on their way to being applied; sent again to a new leader. Each has an entry in
@@ -188,7 +189,7 @@ impl Replica {
         deadline: Time,
         log: &mut SharedLog,
     ) -> Result<(), Fatal> {
-        if self.pending.is_full() {
+        if self.pending.is_full() || (self.commands.is_full() && matches!(request, Request::Command(_))) {
             self.reply(id, Err(Failure::Overloaded));
             return Ok(());
         }
@@ -206,7 +207,7 @@ impl Replica {
                 self.pending.insert(id, deadline, Waiting::Applied);
                 let command = command.to_bytes();
                 self.asked.insert(id, Asked { command: command.clone(), again: false });
-                self.batch.push((origin, command));
+                self.commands.push(origin, command);
             }
             Request::Read => {
                 self.pending.insert(id, deadline, Waiting::ReadIndex);
@@ -241,22 +242,26 @@ impl Replica {
 
     fn forwarded_command(&mut self, from: MemberId, payload: bytes::Bytes) {
         let Some((origin, _, command)) = payload::split(&payload) else { return };
-        if self.protocol.status().part == Part::Leader {
-            self.batch.push((origin, command));
+        let refusal = if self.protocol.status().part != Part::Leader {
+            Refusal::NotLeader { leader: self.leader.filter(|&leader| leader != from) }
+        } else if self.commands.is_full() {
+            Refusal::Overloaded
         } else {
-            let leader = self.leader.filter(|&leader| leader != from);
-            let refused = Failure::Refused(Refusal::NotLeader { leader });
-            self.send(from, Envelope::Refused(origin.request, refused));
-        }
+            self.commands.push(origin, command);
+            return;
+        };
+        self.send(from, Envelope::Refused(origin.request, Failure::Refused(refusal)));
     }
 
     fn propose_batch(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
-        if self.batch.is_empty() {
+        if self.commands.is_empty() {
             return Ok(());
         }
         let status = self.protocol.status();
         if status.part == Part::Leader {
-            let proposals: Vec<Proposal> = std::mem::take(&mut self.batch)
+            let proposals: Vec<Proposal> = self
+                .commands
+                .take(self.protocol.room_bytes())
                 .into_iter()
                 .map(|(origin, command)| {
                     let id = self.name_proposal();
@@ -267,13 +272,13 @@ impl Replica {
             return self.input(now, Input::Propose(proposals), log);
         }
         if let Some(leader) = self.leader {
-            for (origin, command) in std::mem::take(&mut self.batch) {
+            for (origin, command) in self.commands.take(usize::MAX) {
                 self.send(leader, Envelope::Command(payload::join(origin, Epoch(0), &command)));
             }
         }
         // Without a leader they stay: `Pending` bounds their number, and those whose client left are dropped here.
         let pending = &self.pending;
-        self.batch.retain(|(origin, _)| pending.contains(origin.request));
+        self.commands.retain(|origin| pending.contains(origin.request));
         Ok(())
     }
 
@@ -530,13 +535,11 @@ impl Replica {
     /// There is a new leader: what the last one may have lost is asked again. A command that it did not lose is applied once all
     /// the same, by the number of its request; in the order of those numbers, since one that comes behind a later one is dropped.
     fn ask_again(&mut self) {
-        let member = self.id;
-        self.batch.retain(|(origin, _)| origin.member != member);
         let commands = self.asked.iter_mut().map(|(&request, asked)| {
             asked.again = true;
-            (Origin { member, request }, asked.command.clone())
+            (request, &asked.command)
         });
-        self.batch.splice(0..0, commands.collect::<Vec<_>>());
+        self.commands.replace(self.id, commands);
         for (_, (_, requests)) in std::mem::take(&mut self.reads) {
             self.read_batch.extend(requests);
         }

@@ -8,6 +8,7 @@ use crate::id::{Index, MemberId};
 use crate::input::Proposal;
 use crate::log::{LogRead, Missing};
 use crate::mutants::mutant;
+use crate::protocol::Protocol as _;
 
 impl Paxos {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>, log: &dyn LogRead) {
@@ -15,10 +16,7 @@ impl Paxos {
         for proposal in proposals {
             let refusal = match &self.part {
                 PartState::Leader(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
-                PartState::Leader(leading) => {
-                    let waiting = leading.backlog.size_bytes() + self.held_bytes;
-                    (waiting >= self.config.uncommitted_bytes_max).then_some(Refusal::Overloaded)
-                }
+                PartState::Leader(_) => (self.room_bytes() == 0).then_some(Refusal::Overloaded),
                 PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => {
                     Some(Refusal::NotLeader { leader: self.leader })
                 }

@@ -516,6 +516,15 @@ impl Protocol for Paxos {
     fn membership(&self) -> &Membership {
         &self.membership
     }
+
+    fn room_bytes(&self) -> usize {
+        match &self.part {
+            PartState::Leader(leading) => {
+                leading.backlog.room_bytes(&self.config).saturating_sub(self.held_bytes)
+            }
+            PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => 0,
+        }
+    }
 }
 
 impl Paxos {

@@ -434,6 +434,13 @@ impl Protocol for Raft {
     fn membership(&self) -> &Membership {
         &self.present().1
     }
+
+    fn room_bytes(&self) -> usize {
+        match &self.part {
+            PartState::Leader(leading) => leading.backlog.room_bytes(&self.config),
+            PartState::Follower | PartState::Candidate(_) => 0,
+        }
+    }
 }
 
 /// The refusal of one who does not lead.

@@ -15,9 +15,9 @@ impl Raft {
         for Proposal { id, payload } in proposals {
             let refusal = match &self.part {
                 PartState::Leader(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
-                PartState::Leader(leading) => (leading.backlog.size_bytes()
-                    >= self.config.uncommitted_bytes_max)
-                    .then_some(Refusal::Overloaded),
+                PartState::Leader(leading) => {
+                    (leading.backlog.room_bytes(&self.config) == 0).then_some(Refusal::Overloaded)
+                }
                 PartState::Follower | PartState::Candidate(_) => Some(not_leader(self)),
             };
             if let Some(refusal) = refusal {

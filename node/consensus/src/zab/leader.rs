@@ -16,8 +16,7 @@ impl Zab {
             let refusal = match &self.part {
                 PartState::Leading(leading) if leading.transfer.is_some() => Some(Refusal::Transferring),
                 PartState::Leading(leading) if leading.stage == Stage::Broadcast => {
-                    (leading.backlog.size_bytes() >= self.config.uncommitted_bytes_max)
-                        .then_some(Refusal::Overloaded)
+                    (leading.backlog.room_bytes(&self.config) == 0).then_some(Refusal::Overloaded)
                 }
                 PartState::Looking(_) | PartState::Following(_) | PartState::Leading(_) => {
                     Some(self.not_leader())
@@ -33,6 +32,18 @@ impl Zab {
             next = next.next();
         }
         self.replicate(log);
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        matches!(&self.part, PartState::Leading(leading) if leading.stage == Stage::Broadcast)
+    }
+
+    /// What may still be proposed.
+    pub(super) fn room(&self) -> usize {
+        match &self.part {
+            PartState::Leading(leading) => leading.backlog.room_bytes(&self.config),
+            PartState::Looking(_) | PartState::Following(_) => 0,
+        }
     }
 
     /// The refusal of one who does not lead.

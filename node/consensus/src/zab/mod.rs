@@ -263,10 +263,6 @@ impl Zab {
         self.outbox.send(to, message.encode(), durable);
     }
 
-    fn is_established(&self) -> bool {
-        matches!(&self.part, PartState::Leading(leading) if leading.stage == Stage::Broadcast)
-    }
-
     /// Whether the accepted epoch is current: the log is then a part of its leader's, and only grows in this epoch.
     fn is_current(&self) -> bool {
         self.current_epoch == self.accepted_epoch
@@ -538,6 +534,10 @@ impl Protocol for Zab {
 
     fn membership(&self) -> &Membership {
         &self.present().1
+    }
+
+    fn room_bytes(&self) -> usize {
+        self.room()
     }
 }
 
