@@ -10,6 +10,7 @@ use crate::log::{Layout, LogRead};
 use crate::paxos::Paxos;
 use crate::protocol::Protocol;
 use crate::raft::Raft;
+use crate::start::StartError;
 use crate::zab::Zab;
 
 /// The protocols.
@@ -54,9 +55,8 @@ impl ProtocolKind {
     /// A member after a start: `hard_state` and `log` as recovered, all of it durable, `mark` the checkpoint in the state
     /// machine. At the first boot the mark has index 0 and the initial membership.
     ///
-    /// # Panics
-    /// If `log` has a membership entry that can't be decoded, or can't be read.
-    #[must_use]
+    /// # Errors
+    /// `log` has a membership entry that can't be decoded, or can't be read.
     pub fn start(
         self,
         config: Config,
@@ -64,12 +64,12 @@ impl ProtocolKind {
         mark: SnapshotMark,
         log: &dyn LogRead,
         now: Time,
-    ) -> Box<dyn Protocol> {
-        match self {
-            Self::Raft => Box::new(Raft::new(config, hard_state, mark, log, now)),
-            Self::MultiPaxos => Box::new(Paxos::new(config, hard_state, mark, log, now)),
-            Self::Zab => Box::new(Zab::new(config, hard_state, mark, log, now)),
-        }
+    ) -> Result<Box<dyn Protocol>, StartError> {
+        Ok(match self {
+            Self::Raft => Box::new(Raft::new(config, hard_state, mark, log, now)?),
+            Self::MultiPaxos => Box::new(Paxos::new(config, hard_state, mark, log, now)?),
+            Self::Zab => Box::new(Zab::new(config, hard_state, mark, log, now)?),
+        })
     }
 }
 

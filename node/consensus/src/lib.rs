@@ -38,6 +38,7 @@ pub mod quorum;
 pub mod raft;
 mod random;
 mod rounds;
+pub mod start;
 mod view;
 mod wire;
 pub mod zab;

@@ -1,5 +1,6 @@
 //! What ends a member, and what keeps one from starting.
 
+use quorate_consensus::start::StartError;
 use quorate_state::error::MachineError;
 use quorate_storage::wal::WalError;
 
@@ -26,6 +27,9 @@ pub enum BootError {
     /// The state machine can't be opened.
     #[error("the state machine can't be opened")]
     Machine(#[from] MachineError),
+    /// The protocol can't go on with the log.
+    #[error("the protocol can't go on with the log")]
+    Start(#[from] StartError),
     /// The membership in the backend can't be read.
     #[error("the backend's membership can't be read")]
     Membership,

@@ -299,7 +299,7 @@ fn boot(
     // What is here is served before anything new is applied.
     let published =
         Output::Published { group, reader: state.reader(), events: Vec::new(), applied: Index(applied) };
-    let protocol = config.protocol.start(config.consensus.clone(), hard_state, mark, &view, now);
+    let protocol = config.protocol.start(config.consensus.clone(), hard_state, mark, &view, now)?;
     Ok(Replica {
         group,
         id: config.consensus.id,

@@ -153,7 +153,8 @@ impl World {
         node.applied_membership = node.mark.membership.clone();
         let config =
             Config { append_bytes_max: self.append_bytes_max, ..Config::new(id, seed ^ node.restarts) };
-        node.protocol = Some(kind.start(config, node.durable_hard, node.mark.clone(), &node.log, now));
+        let started = kind.start(config, node.durable_hard, node.mark.clone(), &node.log, now);
+        node.protocol = Some(started.expect("the log is sound"));
     }
 
     /// Some of what was not synced may have reached the disk all the same; the hard state lies apart from the entries.

@@ -7,6 +7,7 @@ use crate::entry::{Entry, Kind, SnapshotMark};
 use crate::id::Index;
 use crate::log::LogRead;
 use crate::mutants::mutant;
+use crate::start::StartError;
 
 /// Entries read at once while a log is gone through.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -18,19 +19,23 @@ pub(crate) struct Stack(VecDeque<(Index, Membership)>);
 impl Stack {
     /// The memberships of a recovered log.
     ///
-    /// # Panics
-    /// If the log can't be read, or has a membership that can't be decoded.
-    pub(crate) fn load(mark: SnapshotMark, log: &dyn LogRead) -> Self {
+    /// # Errors
+    /// The log can't be read, or has a membership that can't be decoded.
+    pub(crate) fn load(mark: SnapshotMark, log: &dyn LogRead) -> Result<Self, StartError> {
         let mut stack = Self(VecDeque::from([(log.snapshot_index(), mark.membership)]));
         let mut next = log.snapshot_index().next();
         while next <= log.last_index() {
             let entries = log
                 .entries(next, log.last_index().next(), READ_BYTES_MAX)
-                .expect("recovery opens only a log whose entries can be read");
-            entries.iter().for_each(|entry| stack.note(entry));
+                .map_err(|missing| StartError::Unreadable { index: next, missing })?;
+            for entry in &entries {
+                if let Some(membership) = StartError::membership(entry)? {
+                    stack.0.push_back((entry.index, membership));
+                }
+            }
             next = entries.last().map_or(next, |entry| entry.index).next();
         }
-        stack
+        Ok(stack)
     }
 
     /// Takes over the membership in an appended entry.

@@ -55,7 +55,7 @@ use crate::handover::Handover;
 use crate::hurry::Hurry;
 use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
 use crate::input::{Input, Proposal};
-use crate::log::{Layout, LogRead};
+use crate::log::{Layout, LogRead, Missing};
 use crate::membership::Membership;
 use crate::mutants::mutant;
 use crate::outbox::Outbox;
@@ -63,6 +63,7 @@ use crate::protocol::{Part, Protocol, Status};
 use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::rounds::{self, Rounds};
+use crate::start::StartError;
 use crate::view::View;
 
 pub use message::{Body, Malformed, Message};
@@ -136,16 +137,15 @@ pub struct Paxos {
 impl Paxos {
     /// A member after a start: see [`crate::kind::ProtocolKind::start`].
     ///
-    /// # Panics
-    /// If `log` can't be read or has a membership that can't be decoded.
-    #[must_use]
+    /// # Errors
+    /// `log` can't be read or has a membership that can't be decoded.
     pub fn new(
         config: Config,
         hard_state: HardState,
         mark: SnapshotMark,
         log: &dyn LogRead,
         now: Time,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         // `established` is a chosen prefix that is durable here: stored when the voters change.
         let chosen = mark.index.max(Index(hard_state.established.0)).max(log.snapshot_index());
         let mut paxos = Self {
@@ -174,29 +174,36 @@ impl Paxos {
             outbox: Outbox::new(Layout::Slots, hard_state, log),
             removed: false,
         };
-        paxos.load(log);
+        paxos.load(log)?;
         paxos.commit_to(chosen);
         paxos.reset_election_timer();
         if paxos.is_only_voter() {
             paxos.election_at = now;
         }
-        paxos
+        Ok(paxos)
     }
 
     /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was.
-    fn load(&mut self, log: &dyn LogRead) {
+    fn load(&mut self, log: &dyn LogRead) -> Result<(), StartError> {
         let mut slot = self.commit.next();
         while slot <= log.last_index() {
-            let found = log.entries(slot, log.last_index().next(), self.config.append_bytes_max);
-            for entry in found.iter().flatten() {
+            let found = match log.entries(slot, log.last_index().next(), self.config.append_bytes_max) {
+                Ok(found) => found,
+                Err(Missing::Beyond | Missing::Compacted) => Vec::new(),
+                Err(missing @ Missing::Faulty) => {
+                    return Err(StartError::Unreadable { index: slot, missing });
+                }
+            };
+            for entry in &found {
+                StartError::membership(entry)?;
                 self.note_membership(entry);
                 if entry.epoch > self.promised {
                     (self.promised, self.owner) = (entry.epoch, None);
                 }
             }
-            slot =
-                found.ok().and_then(|entries| entries.last().map(|entry| entry.index)).unwrap_or(slot).next();
+            slot = found.last().map_or(slot, |entry| entry.index).next();
         }
+        Ok(())
     }
 
     fn note_membership(&mut self, entry: &Entry) {

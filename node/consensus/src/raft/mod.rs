@@ -43,6 +43,7 @@ use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
 use crate::random::Random;
 use crate::rounds::{self, Rounds};
+use crate::start::StartError;
 use crate::view::View;
 
 pub use message::{Body, Malformed, Message};
@@ -99,16 +100,15 @@ impl Raft {
     /// A member after a start: `hard_state` and `log` as recovered, all of it durable, `mark` the checkpoint in the
     /// state machine. At the first boot the mark has index 0 and the initial membership.
     ///
-    /// # Panics
-    /// If `log` has a membership entry that can't be decoded, or can't be read.
-    #[must_use]
+    /// # Errors
+    /// `log` has a membership entry that can't be decoded, or can't be read.
     pub fn new(
         config: Config,
         hard_state: HardState,
         mark: SnapshotMark,
         log: &dyn LogRead,
         now: Time,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let mut raft = Self {
             random: Random::new(config.seed ^ config.id.0.rotate_left(32)),
             config,
@@ -123,7 +123,7 @@ impl Raft {
             hurry: Hurry::default(),
             disk: Disk::default(),
             handover: Handover::default(),
-            memberships: Stack::load(mark, log),
+            memberships: Stack::load(mark, log)?,
             outbox: Outbox::new(Layout::Tail, hard_state, log),
             removed: false,
         };
@@ -131,7 +131,7 @@ impl Raft {
         if raft.is_only_voter() {
             raft.election_at = now;
         }
-        raft
+        Ok(raft)
     }
 
     fn present(&self) -> &(Index, Membership) {

@@ -38,7 +38,8 @@ fn a_follower_whose_log_differs_at_the_leaders_snapshot_gets_the_snapshot() {
     log.compact(Index(3));
     let mark = SnapshotMark { index: Index(3), epoch: Epoch(5), membership: voters(3) };
     let hard_state = HardState { epoch: Epoch(5), commit: Index(3), ..HardState::default() };
-    let mut raft = Raft::new(Config::new(MemberId(1), 1), hard_state, mark, &log, Time(0));
+    let mut raft =
+        Raft::new(Config::new(MemberId(1), 1), hard_state, mark, &log, Time(0)).expect("the log is sound");
     let mut now = Time(0);
     let mut step = |input: Option<(u64, Body)>| {
         now = now.after_ms(5_000);

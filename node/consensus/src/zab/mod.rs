@@ -63,6 +63,7 @@ use crate::outbox::Outbox;
 use crate::protocol::{Part, Protocol, Status};
 use crate::random::Random;
 use crate::rounds::{self, Rounds};
+use crate::start::StartError;
 use crate::view::View;
 
 pub use message::{Body, Malformed, Message, Notification, State, Vote, Zxid};
@@ -170,17 +171,16 @@ pub struct Zab {
 impl Zab {
     /// A member after a start: see [`crate::kind::ProtocolKind::start`].
     ///
-    /// # Panics
-    /// If `log` has a membership entry that can't be decoded, or can't be read.
-    #[must_use]
+    /// # Errors
+    /// `log` has a membership entry that can't be decoded, or can't be read.
     pub fn new(
         config: Config,
         hard_state: HardState,
         mark: SnapshotMark,
         log: &dyn LogRead,
         now: Time,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StartError> {
+        Ok(Self {
             random: Random::new(config.seed ^ config.id.0.rotate_left(32)),
             part: PartState::Looking(Looking::from_start(now)),
             config,
@@ -194,10 +194,10 @@ impl Zab {
             disk: Disk::default(),
             handover: Handover::default(),
             round: 0,
-            memberships: Stack::load(mark, log),
+            memberships: Stack::load(mark, log)?,
             outbox: Outbox::new(Layout::Tail, hard_state, log),
             removed: false,
-        }
+        })
     }
 
     fn present(&self) -> &(Index, Membership) {

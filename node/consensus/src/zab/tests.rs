@@ -39,7 +39,8 @@ fn a_follower_whose_history_differs_at_the_leaders_snapshot_gets_the_snapshot() 
     let mark = SnapshotMark { index: Index(3), epoch: Epoch(2), membership: voters(3) };
     let hard_state =
         HardState { epoch: Epoch(2), established: Epoch(2), commit: Index(3), ..HardState::default() };
-    let mut zab = Zab::new(Config::new(MemberId(1), 1), hard_state, mark, &log, Time(0));
+    let mut zab =
+        Zab::new(Config::new(MemberId(1), 1), hard_state, mark, &log, Time(0)).expect("the log is sound");
     let mut effects = Vec::new();
     zab.step(Time(0), Input::Tick, &log, &mut effects);
     let last = Zxid { epoch: Epoch(2), index: Index(4) };

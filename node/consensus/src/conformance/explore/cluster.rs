@@ -82,11 +82,12 @@ impl Machine {
         let mut config = Config::new(id, id.0);
         (config.election_timeout_ms, config.heartbeat_interval_ms) = (20, 10);
         let mark = SnapshotMark { membership: initial.clone(), ..SnapshotMark::default() };
-        match kind {
-            ProtocolKind::Raft => Self::Raft(Raft::new(config, hard, mark, log, Time(0))),
-            ProtocolKind::MultiPaxos => Self::Paxos(Paxos::new(config, hard, mark, log, Time(0))),
-            ProtocolKind::Zab => Self::Zab(Zab::new(config, hard, mark, log, Time(0))),
-        }
+        let started = match kind {
+            ProtocolKind::Raft => Raft::new(config, hard, mark, log, Time(0)).map(Self::Raft),
+            ProtocolKind::MultiPaxos => Paxos::new(config, hard, mark, log, Time(0)).map(Self::Paxos),
+            ProtocolKind::Zab => Zab::new(config, hard, mark, log, Time(0)).map(Self::Zab),
+        };
+        started.expect("the log is sound")
     }
 }
 
