@@ -22,9 +22,13 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
 }
 
+/// The engine's own default. Under writes of few keys any cache fills with blocks of files that were merged away since, so its
+/// size is memory that a member takes for good; below it lies the system's cache of the files.
+const CACHE_BYTES: u64 = 32 << 20;
+
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20 }
+        Self { cache_bytes: CACHE_BYTES }
     }
 }
 
