@@ -7,7 +7,7 @@
 //! | `FollowerInfo` | CEPOCH | follower | prospective leader | the accepted epoch |
 //! | `LeaderInfo` | NEWEPOCH | prospective leader | followers | nothing: its own acceptance counts when durable |
 //! | `AckEpoch` | ACK-E | follower | leader | the accepted epoch, the history that it names |
-//! | `Truncate`, `History` | TRUNC | leader, follower | follower, leader | what the history names |
+//! | `Truncate`, `History` | TRUNC; a proposal is missing | leader, follower | follower, leader | what the history names |
 //! | (a snapshot) | SNAP | leader | follower | nothing |
 //! | `Propose` | PROPOSE, DIFF | leader | followers | nothing: its own copy counts when durable |
 //! | `NewLeader` | NEWLEADER | leader | followers | nothing |
@@ -27,8 +27,8 @@
 //! made the epoch its current one.
 //!
 //! The paper assumes links without loss, in order. Here the position is the link's sequence number: a follower takes what
-//! follows its last entry, and the leader sends again what is not acknowledged. Messages of the phases before are repeated
-//! until they are answered, and repeating them changes nothing.
+//! follows its last entry and says where that is when something is missing (`History`), and the leader sends again what is not
+//! acknowledged. Messages of the phases before are repeated until they are answered, and repeating them changes nothing.
 //!
 //! **Different from ZooKeeper**, and why: (1) a joining member needs only the leader's own word that it leads: a leader without
 //! a quorum gives up by itself. (2) A leader that meets a voter with a higher accepted epoch starts a new one instead of

@@ -1,6 +1,6 @@
 //! Phase 2: followers get the leader's history, put it on disk, then make the epoch current, then say so.
 
-use super::{Body, FollowerStage, PartState, Stage, Zab, Zxid};
+use super::{Body, Follower, FollowerStage, PartState, Stage, Zab, Zxid};
 use crate::effect::Effect;
 use crate::entry::Entry;
 use crate::flow::Flow;
@@ -48,7 +48,8 @@ impl Zab {
         }
     }
 
-    /// A follower's history after TRUNC or SNAP, or where it stands when it lacks what NEWLEADER names.
+    /// A follower's history after TRUNC or SNAP, or where it stands when it lacks what NEWLEADER names or what comes before a
+    /// proposal.
     pub(super) fn history_told(&mut self, from: MemberId, last: Zxid, log: &dyn LogRead) {
         let PartState::Leading(leading) = &mut self.part else { return };
         if leading.stage < Stage::Synchronisation {
@@ -64,7 +65,8 @@ impl Zab {
                 let waited = self.now.since_ms(follower.progress.moved_at) >= patience_ms;
                 waited || last.index < follower.progress.matched
             }
-            FollowerStage::Informed | FollowerStage::Synced => false,
+            FollowerStage::Synced => return self.missed(from, last.index, log),
+            FollowerStage::Informed => false,
         };
         if expected {
             follower.stage = FollowerStage::Accepted(last);
@@ -72,6 +74,18 @@ impl Zab {
                 follower.progress.probe(last.index.next(), self.now);
             }
             self.synchronise(from, log);
+        }
+    }
+
+    /// A follower dropped a proposal, since it has nothing behind `last`: what follows is sent at once, unless it has been sent again
+    /// already. That its log ends there is no acknowledgement.
+    fn missed(&mut self, from: MemberId, last: Index, log: &dyn LogRead) {
+        let now = self.now;
+        let PartState::Leading(leading) = &mut self.part else { return };
+        let Some(Follower { progress, .. }) = leading.followers.get_mut(&from) else { return };
+        if progress.flow == Flow::Pipeline && last >= progress.matched && last.next() < progress.next {
+            progress.probe(last.next(), now);
+            self.replicate_to(from, log);
         }
     }
 
@@ -95,7 +109,8 @@ impl Zab {
         self.send(from, Body::History { last: newest });
     }
 
-    /// Entries behind `previous`, in phase 2 and 3 alike. What does not follow the last entry is dropped; it comes again.
+    /// Entries behind `previous`, in phase 2 and 3 alike. What does not follow the last entry is dropped; it comes again, as soon as
+    /// the leader hears where the log ends.
     pub(super) fn proposed(
         &mut self,
         from: MemberId,
@@ -117,7 +132,7 @@ impl Zab {
         let matched = Index(previous.index.0 + entries.len() as u64);
         let grows = entries.get(known).is_some_and(|entry| entry.index == last.next());
         if !follows || (known < entries.len() && !grows) {
-            return self.tell_matched(from, last);
+            return self.tell_matched(from, previous.index > last, log);
         }
         for entry in entries.into_iter().skip(known) {
             self.write_entry(entry);
@@ -128,11 +143,13 @@ impl Zab {
         self.commit_told(commit.min(matched));
     }
 
-    /// After NEWLEADER the log is a part of the leader's: the leader may send on from its end.
-    fn tell_matched(&mut self, leader: MemberId, matched: Index) {
+    /// After NEWLEADER the log is a part of the leader's: the leader may send on from its end, and must if something is `missing`.
+    fn tell_matched(&mut self, leader: MemberId, missing: bool, log: &dyn LogRead) {
+        let last = self.last(log);
         let PartState::Following(following) = &self.part else { return };
         if following.stage >= Stage::Acknowledged {
-            self.send(leader, Body::Ack { matched, current: true });
+            let acknowledgement = Body::Ack { matched: last.index, current: true };
+            self.send(leader, if missing { Body::History { last } } else { acknowledgement });
         }
     }
 
