@@ -127,9 +127,10 @@ impl Progress {
         self.probe(matched.next(), now);
     }
 
-    /// Whether it has caught up so far that it may vote, and answers.
+    /// Whether it has caught up so far that it may vote, and answers. One that has acknowledged nothing yet may not even run.
     pub(crate) fn is_ready(&self, commit: Index, lag_max: u64, now: Time, patience_ms: u64) -> bool {
-        self.matched.0 + lag_max >= commit.0 && now.since_ms(self.active_at) <= patience_ms
+        let answers = self.matched > Index(0) || commit == Index(0);
+        answers && self.matched.0 + lag_max >= commit.0 && now.since_ms(self.active_at) <= patience_ms
     }
 
     /// Waits for a snapshot.
@@ -163,5 +164,21 @@ impl Backlog {
     /// What may still be appended. The last entry may go beyond it.
     pub(crate) fn room_bytes(&self, config: &Config) -> usize {
         config.uncommitted_bytes_max.saturating_sub(self.size_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_was_never_heard_is_not_ready() {
+        let mut progress = Progress::new(Index(9), Time(50));
+        assert!(!progress.is_ready(Index(8), 20, Time(60), 1_000));
+        progress.acknowledged(Index(8), Time(70));
+        progress.active_at = Time(70);
+        assert!(progress.is_ready(Index(8), 20, Time(80), 1_000));
+        assert!(!progress.is_ready(Index(29), 20, Time(80), 1_000), "it is far behind");
+        assert!(!progress.is_ready(Index(8), 20, Time(2_000), 1_000), "it fell silent");
     }
 }

@@ -51,7 +51,7 @@ fn witnesses_stop_nothing_and_lose_nothing() {
 }
 
 /// Seeds that once failed, with what went wrong. A seed's meaning changes with the simulator; the story stays.
-const REGRESSIONS: [(ProtocolKind, u64, &str); 12] = [
+const REGRESSIONS: [(ProtocolKind, u64, &str); 13] = [
     (
         ProtocolKind::Zab,
         6161,
@@ -103,6 +103,11 @@ const REGRESSIONS: [(ProtocolKind, u64, &str); 12] = [
         ProtocolKind::Zab,
         621_182,
         "what a member had acknowledged in good faith, and its disk had written elsewhere, was no copy for a judge",
+    ),
+    (
+        ProtocolKind::Raft,
+        683_076,
+        "a learner that never ran was promoted, since a new leader took its silence for fresh; then nobody was a quorum",
     ),
 ];
 
