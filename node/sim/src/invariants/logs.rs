@@ -119,6 +119,13 @@ impl Logs {
         Ok(())
     }
 
+    /// The encoded memberships in the part of a member's log that is not applied there.
+    pub(super) fn memberships(&self, id: MemberId) -> impl Iterator<Item = &bytes::Bytes> {
+        let held = self.seen.get(&id).into_iter().flat_map(|seen| &seen.held);
+        let values = held.filter_map(|(index, epoch)| self.written.get(&(*epoch, *index)));
+        values.filter(|((kind, _), _)| *kind == Kind::Membership).map(|((_, payload), _)| payload)
+    }
+
     /// Whether an entry that was committed is durable on a member.
     pub(super) fn holds(&self, id: MemberId, entry: &Entry) -> bool {
         let Some(seen) = self.seen.get(&id) else { return false };

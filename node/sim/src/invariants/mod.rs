@@ -15,6 +15,7 @@ mod states;
 use quorate_consensus::entry::Kind;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
+use quorate_consensus::membership::Membership;
 use quorate_consensus::log::LogRead;
 use quorate_consensus::protocol::Part;
 use quorate_replica::event::GroupId;
@@ -90,6 +91,11 @@ impl Invariants {
         let complete = self.durable.leads(&status, &host.log(GroupId::DEFAULT));
         complete.map_err(Finds::Complete.found())?;
         if witness { Ok(()) } else { self.states.check(id, replica).map_err(Finds::States.found()) }
+    }
+
+    /// The memberships that stand in a member's log and are not applied there: whoever leads next may decide them.
+    pub(crate) fn undecided_memberships(&self, id: MemberId) -> impl Iterator<Item = Membership> {
+        self.logs.memberships(id).filter_map(|payload| Membership::decode(payload).ok())
     }
 
     /// Member `id` starts, with what recovery found.

@@ -94,7 +94,8 @@ impl World {
         Ok(())
     }
 
-    /// Sound members that are a quorum of every membership that may be in force; `None` if there are none.
+    /// Sound members that are a quorum of every membership that is in force, or comes into force when a change that was under way
+    /// is decided; `None` if there are none.
     fn random_quorum(&mut self) -> Option<BTreeSet<MemberId>> {
         let mut sound: Vec<MemberId> = self
             .machines
@@ -105,7 +106,9 @@ impl World {
         for at in (1..sound.len()).rev() {
             sound.swap(at, self.random.below(at as u64 + 1) as usize);
         }
-        let known: Vec<_> = sound.iter().map(|id| self.machines[id].membership.quorum()).collect();
+        let published = sound.iter().map(|id| self.machines[id].membership.quorum());
+        let undecided = sound.iter().flat_map(|id| self.invariants.undecided_memberships(*id));
+        let known: Vec<_> = published.chain(undecided.map(|membership| membership.quorum())).collect();
         let mut chosen = BTreeSet::new();
         for id in sound {
             chosen.insert(id);
