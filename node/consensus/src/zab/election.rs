@@ -139,8 +139,6 @@ impl Zab {
 
     fn vote_told(&mut self, from: MemberId, told: Notification, log: &dyn LogRead) {
         let quorum = self.present().1.quorum();
-        // The candidate may be a voter by a change that this member has not heard of: its history decides, not this one.
-        let Some(theirs) = told.vote else { return };
         let own = self.own_vote(false, log);
         let id = self.config.id;
         let (round, PartState::Looking(looking)) = (self.round, &mut self.part) else { return };
@@ -156,8 +154,12 @@ impl Zab {
             // What was favoured in this member's own round stays so.
             looking.vote = own.max(looking.vote.filter(|vote| vote.leader == id));
         }
-        looking.vote = looking.vote.max(Some(theirs));
-        looking.heard.insert(from, theirs);
+        // One without a vote tells its round all the same: it answers no lower one, and may be a voter by a change that it has not
+        // heard of. So may the candidate: its history decides, not this one.
+        if let Some(theirs) = told.vote {
+            looking.vote = looking.vote.max(Some(theirs));
+            looking.heard.insert(from, theirs);
+        }
         if let Some(vote) = looking.vote.filter(|_| quorum.contains(id)) {
             looking.heard.insert(id, vote);
         }

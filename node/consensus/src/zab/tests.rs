@@ -57,3 +57,28 @@ fn a_follower_whose_history_differs_at_the_leaders_snapshot_gets_the_snapshot() 
     let snapshot = effects.iter().any(|it| matches!(it, Effect::SendSnapshot { to } if *to == MemberId(2)));
     assert!(snapshot, "no entry of this history can follow its entry 3: {effects:?}");
 }
+
+/// A member that is a voter by a change it has not heard of looks for a leader without a vote of its own. Its round is the higher
+/// one after some elections; unless it were taken, it would answer no vote of the others for ever.
+#[test]
+fn the_round_of_one_without_a_vote_is_taken() {
+    let log = log(&[1]);
+    let hard_state = HardState { epoch: Epoch(1), established: Epoch(1), ..HardState::default() };
+    let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: voters(3) };
+    let mut zab =
+        Zab::new(Config::new(MemberId(1), 1), hard_state, mark, &log, Time(0)).expect("the log is sound");
+    let mut effects = Vec::new();
+    zab.step(Time(0), Input::Tick, &log, &mut effects);
+    effects.clear();
+    let told = Body::Notification(Notification { round: 7, state: State::Looking, vote: None });
+    let payload = Message { epoch: Epoch(1), body: told }.encode();
+    zab.step(Time(1), Input::Message { from: MemberId(2), payload }, &log, &mut effects);
+    let answered = effects.iter().any(|effect| match effect {
+        Effect::Send { to, payload, .. } if *to == MemberId(2) => {
+            let message = Message::decode(payload.clone()).expect("it was encoded");
+            matches!(message.body, Body::Notification(Notification { round: 7, vote: Some(_), .. }))
+        }
+        _ => false,
+    });
+    assert!(answered, "{effects:?}");
+}

@@ -67,19 +67,19 @@ impl World {
         if !self.without_data.is_empty() {
             return Ok(());
         }
-        let Some(quorum) = self.random_quorum() else { return Ok(()) };
-        self.tell(|| format!("members {quorum:?} go on"));
-        self.held_down = self.machines.keys().copied().filter(|id| !quorum.contains(id)).collect();
-        for id in self.held_down.clone() {
-            if self.machines[&id].host.is_some() {
-                self.crash(id);
-            }
-        }
-        self.boot_all();
+        let Some(mut quorum) = self.random_quorum() else { return Ok(()) };
+        self.only(&quorum);
         self.plans_changes = false;
-        let (deadline, wanted) =
+        let (mut deadline, wanted) =
             (self.now.after_ms(QUORUM_PROGRESS_MS), self.clients.succeeded + QUORUM_COMMANDS);
         while self.clients.succeeded < wanted {
+            // A change that a client asked for before may be decided only now.
+            if !self.is_quorum(&quorum) {
+                let Some(larger) = self.random_quorum() else { break };
+                quorum.extend(larger);
+                self.only(&quorum);
+                deadline = self.now.after_ms(QUORUM_PROGRESS_MS);
+            }
             if self.now > deadline {
                 let states = self.states();
                 let what =
@@ -92,6 +92,24 @@ impl World {
         self.held_down.clear();
         self.reached("a random quorum went on");
         Ok(())
+    }
+
+    /// These members run, and no others.
+    fn only(&mut self, quorum: &BTreeSet<MemberId>) {
+        self.tell(|| format!("members {quorum:?} go on"));
+        self.held_down = self.machines.keys().copied().filter(|id| !quorum.contains(id)).collect();
+        for id in self.held_down.clone() {
+            if self.machines[&id].host.is_some() {
+                self.crash(id);
+            }
+        }
+        self.boot_all();
+    }
+
+    /// Whether these members are a quorum of what each of them takes for the membership.
+    fn is_quorum(&self, members: &BTreeSet<MemberId>) -> bool {
+        let quorums = members.iter().map(|id| self.machines[id].membership.quorum());
+        quorums.into_iter().all(|quorum| quorum.reached(|id| members.contains(&id)))
     }
 
     /// Sound members that are a quorum of every membership that is in force, or comes into force when a change that was under way
