@@ -116,9 +116,8 @@ impl Paxos {
         let (now, end) = (self.now, self.view(log).last_index());
         let PartState::Leader(leading) = &mut self.part else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        if prefix > end || last > end {
-            return;
-        }
+        // An acceptor may know more to be chosen than a leader has proposed yet, which waits for its stop entry.
+        let (prefix, last) = (prefix.min(end), last.min(end));
         progress.active_at = now;
         let ahead = leading.ahead.entry(from).or_default();
         *ahead = ahead.split_off(&prefix.next());

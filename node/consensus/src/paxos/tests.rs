@@ -1,1 +1,87 @@
 //! Stories that only Multi-Paxos can tell.
+
+use super::{Body, Message, Paxos};
+use crate::config::Config;
+use crate::conformance::log::MemoryLog;
+use crate::conformance::world::member;
+use crate::effect::Effect;
+use crate::entry::{Entry, HardState, Kind, SnapshotMark};
+use crate::id::{Epoch, Index, MemberId, Time};
+use crate::input::Input;
+use crate::log::Layout;
+use crate::membership::{Membership, Role};
+use crate::protocol::Protocol;
+
+const VOTER: MemberId = MemberId(2);
+
+fn three_voters() -> Membership {
+    Membership { members: (1..=3).map(|id| (MemberId(id), member(id))).collect(), ..Membership::default() }
+}
+
+/// Member 1, and what it does; its disk writes at once.
+struct Story {
+    paxos: Paxos,
+    log: MemoryLog,
+    effects: Vec<Effect>,
+    now: Time,
+}
+
+impl Story {
+    fn input(&mut self, input: Input) {
+        let begin = self.effects.len();
+        self.paxos.step(self.now, input, &self.log, &mut self.effects);
+        let writes: Vec<_> = self.effects[begin..]
+            .iter()
+            .filter_map(|it| if let Effect::Write(write) = it { Some(write.clone()) } else { None })
+            .collect();
+        for write in writes {
+            self.log.apply(&write);
+            self.input(Input::Persisted(write.id));
+        }
+    }
+
+    /// Member 2 says something, in the ballot of what it was told last.
+    fn voter_says(&mut self, body: Body) {
+        let ballot = self.told().last().expect("it was told something").ballot;
+        let payload = Message { ballot, body }.encode();
+        self.input(Input::Message { from: VOTER, payload });
+    }
+
+    fn told(&self) -> impl Iterator<Item = Message> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to: VOTER, payload, .. } => Message::decode(payload.clone()).ok(),
+            _ => None,
+        })
+    }
+}
+
+/// A leader that finds a stop entry proposes nothing behind it until it is chosen. An acceptor that knows more to be chosen says so,
+/// and counts for the slots that the leader has proposed.
+#[test]
+fn an_acceptor_may_know_more_to_be_chosen_than_its_leader_proposed() {
+    let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: three_voters() };
+    let log = MemoryLog::new(Layout::Slots);
+    let paxos = Paxos::new(Config::new(MemberId(1), 1), HardState::default(), mark, &log, Time(0));
+    let paxos = paxos.expect("the log is sound");
+    let mut story = Story { paxos, log, effects: Vec::new(), now: Time(60_000) };
+    story.input(Input::Tick);
+    story.voter_says(Body::CanvassReply { granted: true });
+    let mut changed = three_voters();
+    changed.members.get_mut(&MemberId(3)).expect("it is a voter").role = Role::Learner;
+    changed.outgoing = three_voters().members;
+    let stop = Entry { index: Index(1), epoch: Epoch(1), kind: Kind::Membership, payload: changed.encode() };
+    let behind = Entry { index: Index(2), epoch: Epoch(1), kind: Kind::NoOp, payload: bytes::Bytes::new() };
+    let entries = vec![stop, behind];
+    story.voter_says(Body::Promise { from: Index(1), entries, next: Index(3), last: Index(2) });
+    let proposed: Vec<Index> = story
+        .told()
+        .filter_map(
+            |message| if let Body::Accept { entries, .. } = message.body { Some(entries) } else { None },
+        )
+        .flatten()
+        .map(|entry| entry.index)
+        .collect();
+    assert_eq!(proposed, [Index(1)], "{:?}", story.effects);
+    story.voter_says(Body::Accepted { prefix: Index(2), first: Index(1), last: Index(1) });
+    assert!(story.paxos.status().commit >= Index(1), "{:?}", story.effects);
+}
