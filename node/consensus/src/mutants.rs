@@ -127,9 +127,10 @@ bugs! {
     Zookeeper4646: [Zab],
     /// A leader gives up when a proposal is acknowledged before NEWLEADER is (ZOOKEEPER-4685). Progress.
     Zookeeper4685: [Zab],
-    /// Proposals of the synchronisation are acknowledged before they are durable (ZOOKEEPER-4785). Agreement.
+    /// Proposals between NEWLEADER and UPTODATE are acknowledged before they are durable (ZOOKEEPER-4785). Agreement.
     Zookeeper4785: [Zab],
-    /// A follower takes proposals that do not follow its last entry, and hands the hole on (ZOOKEEPER-4925). Agreement.
+    /// A DIFF is sent behind an entry that the leader does not have, and taken: a history with a hole, which is handed on
+    /// (ZOOKEEPER-4925). Agreement.
     Zookeeper4925: [Zab],
     /// An epoch is acknowledged to every leader that found it (Zab 2011, phase 1). Epochs.
     EpochAcknowledgedTwice: [Zab],

@@ -1,7 +1,7 @@
 //! From decided entries to answers.
 
 use quorate_consensus::entry::{Entry, Kind};
-use quorate_consensus::id::{Index, MemberId, Time};
+use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_state::command::{Command, CommandKind, LeaseRevoke};
@@ -161,11 +161,12 @@ impl Replica {
         if mutant!(SnapshotNamedTooLate) {
             index = self.commit.0;
         }
-        Snapshot::new(Index(index), quorate_consensus::id::Epoch(epoch), tables, self.backend.view())
+        Snapshot::new(Index(index), Epoch(epoch), tables, self.backend.view())
     }
 
     pub(crate) fn expire_leases(&mut self, now: Time) {
-        let Some(epoch) = self.leading else { return };
+        let deposed = mutant!(DeposedLeaderRevokes).then_some(Epoch(0));
+        let Some(epoch) = self.leading.or(deposed) else { return };
         for id in self.leases.expired(now) {
             let revoke = LeaseRevoke { id, expired_in_epoch: epoch.0 };
             let command = Command::new(CommandKind::LeaseRevoke(revoke));

@@ -107,6 +107,9 @@ bugs! {
     EventsTwice,
     /// The events of a batch of entries are handed on in the order of keys. Watch: ordered.
     EventsOutOfOrder,
+    /// A leader that was deposed goes on to measure leases, and asks its successor, which may have renewed them, to end them, as
+    /// any client may (etcd #15247). Leases.
+    DeposedLeaderRevokes,
     /// A snapshot is the state of its moment but named after a later index. States.
     SnapshotNamedTooLate,
 }

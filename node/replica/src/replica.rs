@@ -145,7 +145,7 @@ impl Replica {
         for id in self.pending.take_expired(now) {
             self.reply(id, Err(Failure::Timeout));
         }
-        if self.leading.is_some() {
+        if self.leading.is_some() || mutant!(DeposedLeaderRevokes) {
             self.expire_leases(now);
         }
         self.retry_reads(now);
@@ -518,7 +518,9 @@ impl Replica {
             match leading {
                 Some(_) => self.leases.promote(now, &self.state)?,
                 None => {
-                    self.leases.demote();
+                    if !mutant!(DeposedLeaderRevokes) {
+                        self.leases.demote();
+                    }
                     self.refuse_leases();
                 }
             }

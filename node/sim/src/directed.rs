@@ -2,6 +2,7 @@
 //! of voters that makes a known story likely. A seed still decides what happens; without a bug nothing may be found here either.
 
 use std::fmt;
+use std::str::FromStr;
 
 use quorate_consensus::kind::ProtocolKind;
 
@@ -9,13 +10,17 @@ use crate::finding::Finding;
 use crate::random::Random;
 use crate::schedule::{Fault, Schedule, Target};
 use crate::story::Story;
-use crate::world::World;
+use crate::world::{Report, World};
 
 /// A kind of world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scene {
     /// Five voters whose leaders are cut off with what they have just appended, in turn (figure 8 of the Raft paper).
     Elections,
+    /// Three voters: answers come late, and members start again and again (etcd #20418).
+    Reads,
+    /// Three voters with slow disks whose power fails.
+    Disks,
     /// Four voters, whose leaders change the membership and are cut off (Ongaro, raft-dev, July 2015).
     Changes,
 }
@@ -24,10 +29,24 @@ impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Elections => "elections",
+            Self::Reads => "reads",
+            Self::Disks => "disks",
             Self::Changes => "changes",
         })
     }
 }
+
+impl FromStr for Scene {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Elections, Self::Reads, Self::Disks, Self::Changes];
+        let found = all.into_iter().find(|scene| scene.to_string() == name);
+        found.ok_or_else(|| format!("there is no scene {name:?}"))
+    }
+}
+
+type AnyFault = fn(&mut Random) -> Fault;
 
 const FAULTY_MS: u64 = 20_000;
 
@@ -35,17 +54,35 @@ const FAULTY_MS: u64 = 20_000;
 ///
 /// # Errors
 /// What was found.
-pub fn run(scene: Scene, protocol: ProtocolKind, seed: u64) -> Result<(), Finding> {
-    let (voters, churns, few): (u64, bool, &[fn(&mut Random) -> Fault]) = match scene {
+pub fn run(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Result<Report, Finding> {
+    let (voters, churns, few): (u64, bool, &[AnyFault]) = match scene {
+        Scene::Reads => (3, false, &[late, late, slow_links, killed, killed]),
+        Scene::Disks => (3, false, &[slow_disk, slow_disk, somebody_gone]),
         Scene::Elections => (5, false, &[cut, cut, leader_gone, leader_alone, somebody_gone]),
         Scene::Changes => (4, true, &[cut, leader_alone, |_| Fault::Churn, |_| Fault::Churn, leader_gone]),
     };
-    let world = World::new(protocol, seed, voters, Story::Silent).churning(churns);
-    world.run_schedule(Schedule::of_few(seed, FAULTY_MS, few)).map(drop)
+    let world = World::new(protocol, seed, voters, story).churning(churns);
+    world.run_schedule(Schedule::of_few(seed, FAULTY_MS, few))
 }
 
 fn cut(random: &mut Random) -> Fault {
     Fault::Partition(random.draw())
+}
+
+fn late(random: &mut Random) -> Fault {
+    Fault::Late(5 + random.below(40))
+}
+
+fn slow_links(random: &mut Random) -> Fault {
+    Fault::Delay(50 + random.below(500))
+}
+
+fn slow_disk(random: &mut Random) -> Fault {
+    Fault::SlowDisk(Target::Machine(random.below(64)), 100 + random.below(500))
+}
+
+fn killed(random: &mut Random) -> Fault {
+    Fault::Kill(Target::Machine(random.below(64)))
 }
 
 fn leader_gone(_: &mut Random) -> Fault {

@@ -6,7 +6,6 @@
 
 pub mod check;
 pub mod crashes;
-#[cfg(feature = "mutants")]
 pub mod directed;
 pub mod finding;
 pub mod history;

@@ -25,6 +25,8 @@ pub enum Fault {
     Duplication(u64),
     /// Of 100 messages so many are overtaken by those of the next half second.
     Reordering(u64),
+    /// Of 100 messages so many come seconds later.
+    Late(u64),
     /// Two halves that do not hear each other; the bits say who is on which side.
     Partition(u64),
     /// Two machines do not hear each other; all others do (half-dead switch, Cloudflare 2020).
@@ -84,6 +86,7 @@ impl Fault {
             Self::Delay(_) => "messages delayed",
             Self::Duplication(_) => "messages duplicated",
             Self::Reordering(_) => "messages reordered",
+            Self::Late(_) => "messages late by seconds",
             Self::Partition(_) => "partition in two",
             Self::PartialPartition(..) => "partial partition",
             Self::OneWay(..) => "one-way cut",

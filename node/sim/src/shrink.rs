@@ -2,6 +2,7 @@
 
 use quorate_consensus::kind::ProtocolKind;
 
+use crate::directed::{self, Scene};
 use crate::finding::{Finding, Kind};
 use crate::panics;
 use crate::schedule::Schedule;
@@ -31,6 +32,15 @@ pub struct Shrunk {
 /// What went wrong.
 pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, Finding> {
     let world = || World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule);
+    panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
+}
+
+/// Runs a seed of a scene. A panic is a violation where it can be caught.
+///
+/// # Errors
+/// What went wrong.
+pub fn run_scene(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Result<Report, Finding> {
+    let world = || directed::run(scene, protocol, seed, story);
     panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
 }
 

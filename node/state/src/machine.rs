@@ -343,8 +343,7 @@ fn revoke_lease(
     revoke: LeaseRevoke,
     epoch: u64,
 ) -> Result<Vec<Event>, ReadError> {
-    let deposed =
-        revoke.expired_in_epoch != 0 && revoke.expired_in_epoch != epoch && !mutant!(DeposedLeaderRevokes);
+    let deposed = revoke.expired_in_epoch != 0 && revoke.expired_in_epoch != epoch;
     if deposed || !lease::exists(overlay, revoke.id)? {
         return Err(ApplyError::LeaseNotFound.into());
     }

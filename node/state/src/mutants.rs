@@ -69,8 +69,6 @@ bugs! {
     CompactedReadServed,
     /// Compaction judges the revisions of keys that were put once more as superfluous (off by one). Reads of the past.
     CompactionOffByOne,
-    /// A leader that was deposed ends a lease by its clock though its successor renewed it (etcd #15247). Leases.
-    DeposedLeaderRevokes,
     /// The keys of an ended lease go in a revision each. Watch: atomic; leases.
     LeaseKeysInManyRevisions,
     /// The last key of an ended lease stays. Leases.

@@ -240,7 +240,7 @@ impl Zab {
         let durable = match body {
             Body::AckEpoch { .. } if mutant!(AckEpochBeforeSync) => false,
             Body::AckNewLeader { .. } if mutant!(Zookeeper3911, Zookeeper4646) => false,
-            Body::Ack { .. } if mutant!(Zookeeper4785) && !self.is_current() => false,
+            Body::Ack { .. } if mutant!(Zookeeper4785) && self.awaits_up_to_date() => false,
             Body::FollowerInfo
             | Body::AckEpoch { .. }
             | Body::History { .. }

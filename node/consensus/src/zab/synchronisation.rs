@@ -25,7 +25,9 @@ impl Zab {
         let Some(FollowerStage::Accepted(theirs)) = leading.followers.get(&id).map(|it| it.stage) else {
             return;
         };
-        let held = theirs.index >= view.snapshot_index() && view.epoch(theirs.index) == Ok(theirs.epoch);
+        let known = view.epoch(theirs.index) == Ok(theirs.epoch)
+            || mutant!(Zookeeper4925) && theirs.index <= view.last_index();
+        let held = theirs.index >= view.snapshot_index() && known;
         let to = self.newest_until(theirs, log);
         // They meet inside the snapshot: even its last entry is newer than what the follower has there.
         let gone = theirs.index < view.snapshot_index() || to.epoch > theirs.epoch;
@@ -265,6 +267,11 @@ impl Zab {
         }
         self.settle_membership(log);
         self.tick_leader(log);
+    }
+
+    /// Part of a bug: NEWLEADER was acknowledged, and UPTODATE has not come.
+    pub(super) fn awaits_up_to_date(&self) -> bool {
+        matches!(&self.part, PartState::Following(following) if following.stage == Stage::Acknowledged)
     }
 
     /// UPTODATE, or a ping that says as much.

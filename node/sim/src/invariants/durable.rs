@@ -50,9 +50,9 @@ impl Durable {
         Err(format!("member {} committed {entry:?}, which is durable on {holders:?} only", status.id))
     }
 
-    /// A member took a step.
-    pub(super) fn leads(&mut self, status: &Status, log: &impl LogRead) -> Result<(), String> {
-        if !status.established
+    /// A member took a step. `begins`: it begins to lead in its epoch. Zab's primary has everything from then on, Raft's leader too.
+    pub(super) fn leads(&mut self, status: &Status, begins: bool, log: &impl LogRead) -> Result<(), String> {
+        if !(begins || status.established)
             || self.protocol == ProtocolKind::MultiPaxos
             || !self.complete.insert(status.epoch)
         {

@@ -40,14 +40,15 @@ impl Mandate {
         Self { protocol, promised: BTreeMap::new(), judged: BTreeSet::new() }
     }
 
-    /// A member takes a step. `writes`: the last one that it asked for, and the last one that is durable.
+    /// A member takes a step. `writes`: the last one that it asked for, and the last one that is durable. Whether it begins to
+    /// lead: with Zab when it makes its epoch current, before it is established.
     pub(super) fn check(
         &mut self,
         status: &Status,
         hard: HardState,
         writes: (WriteId, WriteId),
         membership: &Membership,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let id = status.id;
         let promised = self.promised.entry(id).or_default();
         if promised.newest != promise(hard) {
@@ -59,18 +60,17 @@ impl Mandate {
         }
         let leads = match self.protocol {
             ProtocolKind::Raft | ProtocolKind::MultiPaxos => status.part == Part::Leader,
-            // It makes its epoch current before it is established.
             ProtocolKind::Zab => hard.established == hard.epoch && hard.epoch > Epoch(0),
         };
         // Nor is a follower looked at again in the epoch that it made current.
         if !leads || !self.judged.insert((hard.epoch, id)) || status.part == Part::Follower {
-            return Ok(());
+            return Ok(false);
         }
         let durable =
             |voter| self.promised.get(&voter).map_or(Promise::default(), |promised| promised.durable);
         let promises = |voter| durable(voter).0 > hard.epoch || durable(voter) == (hard.epoch, Some(id));
         if membership.quorum().reached(promises) {
-            return Ok(());
+            return Ok(true);
         }
         let told: Vec<_> = membership.voters().into_iter().map(|voter| (voter, durable(voter))).collect();
         Err(format!("member {id} leads in epoch {}, but durable promises are {told:?}", hard.epoch))

@@ -66,7 +66,8 @@ impl Invariants {
         let hard = host.hard_state(GroupId::DEFAULT);
         self.promises.check(&status, hard, idle).map_err(Finds::Promises.found())?;
         let (writes, membership) = (host.writes(GroupId::DEFAULT), replica.membership());
-        self.mandate.check(&status, hard, writes, membership).map_err(Finds::Mandate.found())?;
+        let mandate = self.mandate.check(&status, hard, writes, membership);
+        let begins = mandate.map_err(Finds::Mandate.found())?;
         self.logs.check(id, host, Index(applied))?;
         self.electable.stands(id, &host.log(GroupId::DEFAULT), hard, membership, idle);
         let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
@@ -88,7 +89,7 @@ impl Invariants {
         }
         let stored = self.memberships.check(id, applied, replica.state().membership());
         stored.map_err(Finds::Roles.found())?;
-        let complete = self.durable.leads(&status, &host.log(GroupId::DEFAULT));
+        let complete = self.durable.leads(&status, begins, &host.log(GroupId::DEFAULT));
         complete.map_err(Finds::Complete.found())?;
         if witness { Ok(()) } else { self.states.check(id, replica).map_err(Finds::States.found()) }
     }

@@ -68,7 +68,7 @@ pub fn finding(place: Place, seed: u64) -> Option<Finding> {
             world.run(seed::FAULTY_MS).map(drop)
         }
         Place::Log => crashes::run(seed),
-        Place::Scene(scene, protocol) => directed::run(scene, protocol, seed),
+        Place::Scene(scene, protocol) => directed::run(scene, protocol, seed, Story::Silent).map(drop),
     };
     match panics::caught(run) {
         Ok(Ok(())) => None,

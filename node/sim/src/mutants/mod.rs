@@ -91,18 +91,23 @@ impl Bug {
     /// their story is likely.
     #[must_use]
     pub fn places(self) -> Vec<Place> {
-        let (protocols, alone) = match self {
-            Self::Consensus(bug @ OfConsensus::CommitOlderTermByCounting) => {
-                (bug.protocols(), Some(Place::Scene(Scene::Elections, ProtocolKind::Raft)))
-            }
-            Self::Consensus(bug @ OfConsensus::ChangeBeforeOwnCommit) => {
-                (bug.protocols(), Some(Place::Scene(Scene::Changes, ProtocolKind::Raft)))
-            }
-            Self::Consensus(bug) => (bug.protocols(), None),
-            Self::Storage(_) => (ProtocolKind::ALL.as_slice(), Some(Place::Log)),
-            Self::State(_) | Self::Replica(_) => (ProtocolKind::ALL.as_slice(), None),
+        let protocols = match self {
+            Self::Consensus(bug) => bug.protocols(),
+            Self::Storage(_) | Self::State(_) | Self::Replica(_) => ProtocolKind::ALL.as_slice(),
         };
-        alone.into_iter().chain(protocols.iter().copied().map(Place::World)).collect()
+        let scene = match self {
+            Self::Consensus(OfConsensus::CommitOlderTermByCounting) => Some(Scene::Elections),
+            Self::Consensus(OfConsensus::ChangeBeforeOwnCommit)
+            | Self::Replica(OfReplica::UpdatePromotesLearner) => Some(Scene::Changes),
+            Self::Replica(OfReplica::ReadIdReused | OfReplica::ReadIdsStartOver) => Some(Scene::Reads),
+            Self::Replica(OfReplica::AppliedBeforeDurable | OfReplica::LogReleasedEarly) => {
+                Some(Scene::Disks)
+            }
+            Self::Consensus(_) | Self::Storage(_) | Self::State(_) | Self::Replica(_) => None,
+        };
+        let alone = matches!(self, Self::Storage(_)).then_some(Place::Log);
+        let scenes = protocols.iter().filter_map(|protocol| Some(Place::Scene(scene?, *protocol)));
+        alone.into_iter().chain(scenes).chain(protocols.iter().copied().map(Place::World)).collect()
     }
 }
 

@@ -116,7 +116,7 @@ fn of_state(bug: OfState) -> &'static [Kind] {
         It::CompactionDropsLiveVersion | It::CompactedReadServed | It::CompactionOffByOne => {
             &[Kind::Compaction, Kind::Order, Kind::States, Kind::Kept]
         }
-        It::DeposedLeaderRevokes | It::KeepAliveOfExpired | It::NewLeaderShortensLeases => &[Kind::Leases],
+        It::KeepAliveOfExpired | It::NewLeaderShortensLeases => &[Kind::Leases],
         It::LeaseKeysInManyRevisions | It::LeaseLeavesKey | It::LeaseNotDetached => {
             &[Kind::Leases, Kind::Order, Kind::Watches]
         }
@@ -137,12 +137,14 @@ fn of_replica(bug: OfReplica) -> &'static [Kind] {
         It::AppliedBeforeDurable => &[Kind::Start, Kind::Progress, Kind::Ended, Kind::Order, Kind::States],
         It::MessagesBeforeSync => TWO_LEADERS,
         It::ReadIndexNotAwaited | It::ReadIdReused | It::ReadIdsStartOver | It::RefusedThoughTaken => STALE,
-        It::OldSnapshotInstalled => &[Kind::Progress, Kind::Agreement, Kind::States],
+        // The state goes back, or what was committed lies behind the log's end, which every protocol asserts.
+        It::OldSnapshotInstalled => &[Kind::Progress, Kind::Agreement, Kind::States, Kind::Assertion],
         It::LogReleasedEarly => &[Kind::Start, Kind::Ended],
         It::PromotionNotStored | It::UpdatePromotesLearner | It::RemovedMembersReturn => {
             &[Kind::Roles, Kind::Stuck, Kind::Epochs, Kind::Agreement, Kind::Durable, Kind::Complete]
         }
         It::EventsLost | It::EventsTwice | It::EventsOutOfOrder => &[Kind::Watches, Kind::States],
+        It::DeposedLeaderRevokes => &[Kind::Leases],
         It::SnapshotNamedTooLate => STATES,
     }
 }

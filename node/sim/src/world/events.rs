@@ -7,14 +7,16 @@ use bytes::Bytes;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_replica::event::{Event, GroupId};
 use quorate_replica::output::{Answer, Output};
-use quorate_storage::backend::Batch;
-use quorate_storage::backend::memory::MemoryBackend;
+use quorate_storage::backend::{Backend as _, Batch};
 use quorate_storage::wal::SyncJob;
 
 use super::network::Fate;
 use super::{Happening, RINGS_MAX, World};
 use crate::finding::Kind;
 use crate::story::{self, Story};
+
+/// A backend takes so long to become durable, at most.
+const PERSIST_MS_MAX: u64 = 300;
 
 impl World {
     /// The next thing happens: a planned one, or a member's timer.
@@ -45,7 +47,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         let place = match &happening {
             Happening::Message { to, .. } | Happening::Snapshot { to, .. } => Some(*to),
-            Happening::Synced { member, .. } => Some(*member),
+            Happening::Synced { member, .. } | Happening::Persisted { member, .. } => Some(*member),
             Happening::Reset { at, .. } => Some(*at),
             Happening::Churn { asked } => Some(*asked),
             Happening::Ask { .. }
@@ -72,6 +74,9 @@ impl World {
                 self.snapshot(from, to, (index, epoch), chunks);
             }
             Happening::Synced { member, boot, job } => self.synced(member, boot, job),
+            Happening::Persisted { member, boot, group, through } => {
+                self.persisted(member, boot, group, through);
+            }
             Happening::Ask { client } => self.ask(client),
             Happening::WatchElsewhere { watcher } => self.watch_elsewhere(watcher),
             Happening::FaultBegins { place } => self.begin_fault(place),
@@ -124,6 +129,19 @@ impl World {
         }
     }
 
+    /// A member's backend becomes durable, with all that it holds by now.
+    fn persisted(&mut self, member: MemberId, boot: u64, group: GroupId, through: Index) {
+        let Some(machine) = self.machines.get_mut(&member).filter(|machine| machine.boots == boot) else {
+            return;
+        };
+        machine.backend.persist().expect("memory works");
+        if let Some(host) = &mut machine.host
+            && let Err(error) = host.persisted(group, through)
+        {
+            self.ended(member, &error.to_string());
+        }
+    }
+
     pub(super) fn event(&mut self, id: MemberId, event: Event) {
         let now = self.local(id);
         if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut()) {
@@ -138,7 +156,7 @@ impl World {
     pub(super) fn flush(&mut self, id: MemberId) {
         let now = self.local(id);
         let Some(machine) = self.machines.get_mut(&id) else { return };
-        let (boot, backend) = (machine.boots, machine.backend.clone());
+        let boot = machine.boots;
         let Some(host) = &mut machine.host else { return };
         // A new segment is synced when it is made, which may fail too.
         let outputs = match host.flush(now) {
@@ -150,11 +168,11 @@ impl World {
         }
         self.observe(id);
         for output in outputs {
-            self.perform(id, boot, &backend, output);
+            self.perform(id, boot, output);
         }
     }
 
-    fn perform(&mut self, id: MemberId, boot: u64, backend: &MemoryBackend, output: Output) {
+    fn perform(&mut self, id: MemberId, boot: u64, output: Output) {
         match output {
             Output::Send { to, payload, .. } => self.post(id, to, payload),
             Output::Sync(job) => {
@@ -179,13 +197,8 @@ impl World {
                 self.plan(in_ms, Happening::Snapshot { from: id, to, index, epoch, chunks });
             }
             Output::Persist { group, through } => {
-                use quorate_storage::backend::Backend;
-                backend.persist().expect("memory works");
-                if let Some(host) = self.machines.get_mut(&id).and_then(|machine| machine.host.as_mut())
-                    && let Err(error) = host.persisted(group, through)
-                {
-                    self.ended(id, &error.to_string());
-                }
+                let in_ms = self.random.below(PERSIST_MS_MAX);
+                self.plan(in_ms, Happening::Persisted { member: id, boot, group, through });
             }
             Output::Leadership { epoch, leader, established, .. } => {
                 if established {

@@ -44,6 +44,7 @@ impl World {
             Fault::Delay(ms) => vec![Trouble::Delay(ms)],
             Fault::Duplication(percent) => vec![Trouble::Duplication(percent)],
             Fault::Reordering(percent) => vec![Trouble::Reordering(percent)],
+            Fault::Late(percent) => vec![Trouble::Late(percent)],
             Fault::Partition(sides) => self.partition(sides),
             Fault::PartialPartition(one, other) => match self.two(one, other) {
                 Some((one, other)) => vec![Trouble::Cut(one, other), Trouble::Cut(other, one)],

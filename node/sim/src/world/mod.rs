@@ -22,7 +22,7 @@ use bytes::Bytes;
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::{Membership, Role};
-use quorate_replica::event::RequestId;
+use quorate_replica::event::{GroupId, RequestId};
 use quorate_replica::host::Host;
 use quorate_storage::backend::Batch;
 use quorate_storage::wal::SyncJob;
@@ -46,6 +46,7 @@ enum Happening {
     Message { from: MemberId, to: MemberId, payload: Bytes },
     Snapshot { from: MemberId, to: MemberId, index: Index, epoch: Epoch, chunks: Vec<Batch> },
     Synced { member: MemberId, boot: u64, job: SyncJob },
+    Persisted { member: MemberId, boot: u64, group: GroupId, through: Index },
     Ask { client: usize },
     WatchElsewhere { watcher: usize },
     FaultBegins { place: usize },

@@ -10,6 +10,8 @@ use crate::random::Random;
 const DELAY_MS_MAX: u64 = 12;
 /// How far behind later ones a message may fall.
 const REORDER_MS_MAX: u64 = 500;
+/// How late a message may come: epochs may have passed.
+const LATE_MS_MAX: u64 = 4_000;
 /// A second copy comes so much later, at most.
 const REPEAT_MS_MAX: u64 = 300;
 
@@ -20,6 +22,7 @@ pub(super) enum Trouble {
     Delay(u64),
     Duplication(u64),
     Reordering(u64),
+    Late(u64),
     /// From the first to the second one.
     Cut(MemberId, MemberId),
     /// Between the two, every other so many milliseconds since then.
@@ -64,7 +67,11 @@ impl Network {
                 let between = (left, right) == (from, to) || (right, left) == (from, to);
                 between && (now.since_ms(since) / period_ms.max(1)).is_multiple_of(2)
             }
-            Trouble::Loss(_) | Trouble::Delay(_) | Trouble::Duplication(_) | Trouble::Reordering(_) => false,
+            Trouble::Loss(_)
+            | Trouble::Delay(_)
+            | Trouble::Duplication(_)
+            | Trouble::Reordering(_)
+            | Trouble::Late(_) => false,
         })
     }
 
@@ -88,9 +95,11 @@ impl Network {
                 Trouble::Reordering(percent) if random.chance(percent) => {
                     in_ms += random.below(REORDER_MS_MAX)
                 }
+                Trouble::Late(percent) if random.chance(percent) => in_ms += random.below(LATE_MS_MAX),
                 Trouble::Loss(_)
                 | Trouble::Duplication(_)
                 | Trouble::Reordering(_)
+                | Trouble::Late(_)
                 | Trouble::Cut(..)
                 | Trouble::Flapping(..) => {}
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::directed::Scene;
 #[cfg(feature = "mutants")]
 use quorate_sim::mutants;
 use quorate_sim::seed::FAULTY_MS;
@@ -40,6 +41,9 @@ enum Verb {
         /// Threads.
         #[arg(long, default_value_t = 1)]
         jobs: u64,
+        /// Worlds of this kind: elections, reads, disks or changes.
+        #[arg(long)]
+        scene: Option<Scene>,
     },
     /// Runs one seed and prints its story.
     Replay {
@@ -56,6 +60,9 @@ enum Verb {
         /// Heal after so many milliseconds.
         #[arg(long, default_value_t = FAULTY_MS)]
         faulty_ms: u64,
+        /// In a world of this kind, with its own faults.
+        #[arg(long, conflicts_with_all = ["keep", "faulty_ms"])]
+        scene: Option<Scene>,
         /// With this bug planted.
         #[cfg(feature = "mutants")]
         #[arg(long)]
@@ -98,7 +105,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Verb::Run { minutes, seeds, from, protocol, jobs } => {
+        Verb::Run { minutes, seeds, from, protocol, jobs, scene } => {
             let protocols = protocol.map_or_else(|| ProtocolKind::ALL.to_vec(), |one| vec![one]);
             let until = Duration::from_secs(60 * minutes);
             run::run(&run::Plan {
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
                 seeds: seeds.unwrap_or(u64::MAX),
                 protocols,
                 jobs: jobs.max(1),
+                scene,
             })
         }
         #[cfg(feature = "mutants")]
@@ -116,11 +124,11 @@ fn main() -> ExitCode {
             if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         #[cfg(feature = "mutants")]
-        Verb::Replay { mutant: Some(name), protocol, seed, messages, keep, faulty_ms } => {
+        Verb::Replay { mutant: Some(name), protocol, seed, messages, keep, faulty_ms, scene } => {
             match mutants::Bug::named(&name) {
                 Some(bug) => {
                     bug.plant();
-                    replay::replay(protocol, seed, messages, keep, faulty_ms)
+                    replay::replay(protocol, seed, messages, scene, keep, faulty_ms)
                 }
                 None => {
                     eprintln!("there is no bug {name:?}");
@@ -128,8 +136,8 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Verb::Replay { protocol, seed, messages, keep, faulty_ms, .. } => {
-            replay::replay(protocol, seed, messages, keep, faulty_ms)
+        Verb::Replay { protocol, seed, messages, keep, faulty_ms, scene, .. } => {
+            replay::replay(protocol, seed, messages, scene, keep, faulty_ms)
         }
         Verb::Shrink { protocol, seed } => replay::shrink(protocol, seed),
         Verb::Partitions { runs, sample } => {

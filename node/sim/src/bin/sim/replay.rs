@@ -3,20 +3,28 @@
 use std::process::ExitCode;
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::directed::Scene;
+use quorate_sim::finding::Finding;
 use quorate_sim::panics;
 use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
 use quorate_sim::shrink;
 use quorate_sim::story::Story;
+use quorate_sim::world::Report;
 
 /// Tells the story of a seed.
 pub(super) fn replay(
     protocol: ProtocolKind,
     seed: u64,
     messages: bool,
+    scene: Option<Scene>,
     keep: Option<Vec<usize>>,
     faulty_ms: u64,
 ) -> ExitCode {
+    if let Some(scene) = scene {
+        panics::keep();
+        return told(shrink::run_scene(scene, protocol, seed, story(messages)));
+    }
     let whole = Schedule::of(seed, FAULTY_MS);
     let kept = keep.map_or_else(|| whole.clone(), |places| whole.keeping(&places));
     tell(protocol, seed, Schedule { faulty_ms, ..kept }, messages)
@@ -24,8 +32,15 @@ pub(super) fn replay(
 
 fn tell(protocol: ProtocolKind, seed: u64, schedule: Schedule, messages: bool) -> ExitCode {
     panics::keep();
-    let story = if messages { Story::Messages } else { Story::Short };
-    match shrink::run(protocol, seed, schedule, story) {
+    told(shrink::run(protocol, seed, schedule, story(messages)))
+}
+
+fn story(messages: bool) -> Story {
+    if messages { Story::Messages } else { Story::Short }
+}
+
+fn told(outcome: Result<Report, Finding>) -> ExitCode {
+    match outcome {
         Ok(report) => {
             println!("{report:#?}");
             ExitCode::SUCCESS

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::directed::Scene;
 use quorate_sim::panics;
 use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
@@ -21,6 +22,7 @@ pub(super) struct Plan {
     pub(super) seeds: u64,
     pub(super) protocols: Vec<ProtocolKind>,
     pub(super) jobs: u64,
+    pub(super) scene: Option<Scene>,
 }
 
 /// What one protocol's seeds showed.
@@ -53,7 +55,7 @@ pub(super) fn run(plan: &Plan) -> ExitCode {
                         return;
                     }
                     for (protocol, total) in plan.protocols.iter().zip(&totals) {
-                        one(*protocol, seed, total);
+                        one(*protocol, seed, plan.scene, total);
                     }
                     progress(seed - plan.from + 1, begin, &totals, &last_told);
                 }
@@ -64,13 +66,16 @@ pub(super) fn run(plan: &Plan) -> ExitCode {
     for (protocol, total) in plan.protocols.iter().zip(totals) {
         let total = total.into_inner().unwrap_or_default();
         violations += total.violations.len();
-        print(*protocol, &total, begin.elapsed());
+        print(*protocol, plan.scene, &total, begin.elapsed());
     }
     if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(protocol: ProtocolKind, seed: u64, total: &Mutex<Total>) {
-    let outcome = shrink::run(protocol, seed, Schedule::of(seed, FAULTY_MS), Story::Silent);
+fn one(protocol: ProtocolKind, seed: u64, scene: Option<Scene>, total: &Mutex<Total>) {
+    let outcome = match scene {
+        Some(scene) => shrink::run_scene(scene, protocol, seed, Story::Silent),
+        None => shrink::run(protocol, seed, Schedule::of(seed, FAULTY_MS), Story::Silent),
+    };
     let Ok(mut total) = total.lock() else { return };
     total.seeds += 1;
     match outcome {
@@ -99,7 +104,7 @@ fn progress(done: u64, begin: Instant, totals: &[Mutex<Total>], last_told: &Mute
     );
 }
 
-fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
+fn print(protocol: ProtocolKind, scene: Option<Scene>, total: &Total, took: Duration) {
     let Total { report, seeds, violations } = total;
     println!("{protocol}");
     println!(
@@ -129,11 +134,16 @@ fn print(protocol: ProtocolKind, total: &Total, took: Duration) {
         println!("    {class:<50} {count}");
     }
     println!("  violations           {}", violations.len());
+    let of_scene = scene.map(|scene| format!(" --scene {scene}")).unwrap_or_default();
     for (seed, violation) in violations.iter().take(TOLD_MAX) {
         println!("    seed {seed}: {violation}");
         println!(
-            "    replay: cargo run --profile simulation -p quorate-sim --bin sim -- replay {protocol} {seed}"
+            "    replay: cargo run --profile simulation -p quorate-sim --bin sim -- replay {protocol} {seed}{of_scene}"
         );
+    }
+    // A scene has few faults already.
+    if scene.is_some() {
+        return;
     }
     for (seed, _) in violations.iter().take(SHRUNK_MAX) {
         if let Some(shrunk) = shrink::shrink(protocol, *seed, FAULTY_MS) {
