@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_consensus::id::{Index, ReadId, Time};
+use quorate_consensus::id::{Epoch, Index, ReadId, Time};
 use quorate_consensus::input::Input;
 use quorate_state::lease::LeaseKeeper;
 use quorate_state::machine::{LeaseChange, StateMachine};
@@ -25,27 +25,38 @@ use crate::replica::Replica;
 const EXPIRED_MAX: usize = 100;
 
 /// The leader's clock over leases; empty on others.
+///
+/// It belongs to an epoch. A leader of Multi-Paxos that waits for new voters goes on leading in the same ballot afterwards: with its
+/// old clock, or an end that it proposed before, and that is decided only then, would meet a lease that was renewed.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     keeper: LeaseKeeper,
-    measuring: bool,
+    measured_in: Option<Epoch>,
 }
 
 impl Leases {
-    pub(crate) fn promote(&mut self, now: Time, state: &StateMachine) -> Result<(), Fatal> {
-        self.keeper.promote(now.0, &state.leases()?);
-        self.measuring = true;
+    /// This member leads in an epoch: every lease has its whole time, unless it led in that epoch before.
+    pub(crate) fn promote(&mut self, now: Time, epoch: Epoch, state: &StateMachine) -> Result<(), Fatal> {
+        if self.measured_in != Some(epoch) {
+            self.keeper.promote(now.0, &state.leases()?);
+            self.measured_in = Some(epoch);
+        }
         Ok(())
     }
 
-    pub(crate) fn demote(&mut self) {
-        self.keeper.demote();
-        self.measuring = false;
+    /// It does not lead now, in this epoch.
+    pub(crate) fn demote(&mut self, epoch: Epoch) {
+        if self.measured_in != Some(epoch) {
+            self.keeper.demote();
+            self.measured_in = None;
+        }
     }
 
     pub(crate) fn changed(&mut self, now: Time, change: LeaseChange) {
         match change {
-            LeaseChange::Granted(id, ttl_s) if self.measuring => self.keeper.granted(now.0, id, ttl_s),
+            LeaseChange::Granted(id, ttl_s) if self.measured_in.is_some() => {
+                self.keeper.granted(now.0, id, ttl_s)
+            }
             LeaseChange::Revoked(id) => self.keeper.revoked(id),
             LeaseChange::Granted(..) => {}
         }
@@ -192,5 +203,38 @@ impl Replica {
         if self.pending.remove(request).is_some() {
             self.reply(request, Ok(Answer::Lease { ttl_s: times.ttl_s, granted_s: times.granted_s }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quorate_state::command::{Command, CommandKind, LeaseGrant};
+    use quorate_state::machine::{Entry, Payload};
+    use quorate_storage::backend::memory::MemoryBackend;
+
+    use super::*;
+
+    /// Lease 7 of one second.
+    fn state() -> StateMachine {
+        let mut state = StateMachine::open(Arc::new(MemoryBackend::default()), bytes::Bytes::new()).unwrap();
+        let grant = Command::new(CommandKind::LeaseGrant(LeaseGrant { id: 7, ttl_s: 1 }));
+        let payload = Payload::Command(grant.to_bytes(), None);
+        state.apply(vec![Entry { index: 1, epoch: 1, proposed: 1, payload }]).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_leader_that_goes_on_in_its_epoch_gives_no_lease_its_time_again() {
+        let (state, mut leases) = (state(), Leases::default());
+        leases.promote(Time(0), Epoch(3), &state).unwrap();
+        assert_eq!(leases.expired(Time(1_000)), [7], "its end is proposed");
+        leases.demote(Epoch(3));
+        leases.promote(Time(1_100), Epoch(3), &state).unwrap();
+        assert_eq!(leases.times(Time(1_100), 7, true).ttl_s, -1, "and can't be taken back");
+        leases.demote(Epoch(4));
+        leases.promote(Time(1_200), Epoch(5), &state).unwrap();
+        assert_eq!(leases.times(Time(1_200), 7, true).ttl_s, 1, "an end of epoch 3 has no effect now");
     }
 }

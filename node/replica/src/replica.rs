@@ -108,7 +108,8 @@ impl Replica {
     /// When [`Event::Tick`] is due.
     pub(crate) fn deadline(&self) -> Time {
         let mut deadline = self.protocol.deadline();
-        for other in [self.pending.deadline(), self.leases.deadline()].into_iter().flatten() {
+        let expiry = self.leases.deadline().filter(|_| self.leading.is_some());
+        for other in [self.pending.deadline(), expiry].into_iter().flatten() {
             deadline = deadline.min(other);
         }
         if !self.reads.is_empty() || !self.read_batch.is_empty() || self.lease_rounds.is_waiting() {
@@ -516,14 +517,12 @@ impl Replica {
         if leading != self.leading {
             self.leading = leading;
             match leading {
-                Some(_) => self.leases.promote(now, &self.state)?,
-                None => {
-                    if !mutant!(DeposedLeaderRevokes) {
-                        self.leases.demote();
-                    }
-                    self.refuse_leases();
-                }
+                Some(epoch) => self.leases.promote(now, epoch, &self.state)?,
+                None => self.refuse_leases(),
             }
+        }
+        if !established && !mutant!(DeposedLeaderRevokes) {
+            self.leases.demote(epoch);
         }
         if let Some(leader) = leader {
             for id in self.pending.take_transfers(leader) {
