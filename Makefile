@@ -67,8 +67,9 @@ bench-growth: ## clients, values, keys and members grow: tables and plots (an ho
 	@$(BENCH) growth
 
 KILLS_OF_LEADERS ?= 50
+STOPS_OF_LEADERS ?= 50
 bench-failover: ## the leader is killed and stopped: gaps between acknowledged writes, beside etcd's
-	@$(BENCH) failover --times $(KILLS_OF_LEADERS)
+	@$(BENCH) failover --kills $(KILLS_OF_LEADERS) --stops $(STOPS_OF_LEADERS)
 
 profile: ## flame graphs of a member, and the budget of one Put (linux-perf)
 	@$(BENCH) profile

@@ -55,6 +55,15 @@ impl Fault {
     }
 }
 
+/// How often each fault happens to each store.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// See [`Fault::Kill`].
+    pub kills: usize,
+    /// See [`Fault::Stop`].
+    pub stops: usize,
+}
+
 /// Gaps of one store under one fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Gaps {
@@ -214,14 +223,14 @@ pub async fn run(
     bench: &Bench,
     command: &str,
     stores: &[Store],
-    times: usize,
+    times: Times,
     flap_seconds: f64,
     keep: impl Fn(&Failover) -> Result<()>,
 ) -> Result<Failover> {
     let about = About::now(command, &bench.binaries, bench.folder())?;
     let mut failover = Failover { about, gaps: Vec::new(), flaps: Vec::new() };
     for store in stores {
-        for fault in [Fault::Kill, Fault::Stop] {
+        for (fault, times) in [(Fault::Kill, times.kills), (Fault::Stop, times.stops)] {
             let shown = format!("{}, {}", store.name(), fault.name());
             let gaps_ms = gaps(bench, *store, fault, times).await.with_context(|| shown.clone())?;
             eprintln!(

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use quorate_e2e::bench::failover::{self, Failover};
+use quorate_e2e::bench::failover::{self, Failover, Times};
 use quorate_e2e::bench::growth::{self, Axis};
 use quorate_e2e::bench::load::Workload;
 use quorate_e2e::bench::results::{self, Results};
@@ -69,9 +69,12 @@ enum What {
     },
     /// The leader is killed and stopped
     Failover {
-        /// Times, for each store and fault
+        /// How often each store's leader is killed
         #[arg(long, default_value_t = 50)]
-        times: usize,
+        kills: usize,
+        /// How often it is stopped
+        #[arg(long, default_value_t = 50)]
+        stops: usize,
         /// How long the load without faults lasts
         #[arg(long, default_value_t = 30.0)]
         flap_seconds: f64,
@@ -166,7 +169,7 @@ impl Run {
         std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
     }
 
-    async fn failover(&self, times: usize, flap_seconds: f64) -> Result<()> {
+    async fn failover(&self, times: Times, flap_seconds: f64) -> Result<()> {
         let stores = [Store::Etcd, Store::Quorate, Store::QuorateMultiPaxos, Store::QuorateZab];
         let keep = |failover: &Failover| {
             results::write(&self.docs.join("failover.json"), failover)?;
@@ -245,7 +248,9 @@ async fn run(arguments: Arguments) -> Result<()> {
         What::Growth { rounds, seconds, keys_max, only } => {
             run.growth(rounds, seconds, keys_max, only.as_deref()).await
         }
-        What::Failover { times, flap_seconds } => run.failover(times, flap_seconds).await,
+        What::Failover { kills, stops, flap_seconds } => {
+            run.failover(Times { kills, stops }, flap_seconds).await
+        }
         What::Profile { seconds } => profile::run(&run.bench, "make profile", seconds, &run.docs).await,
     }
 }
