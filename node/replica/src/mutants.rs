@@ -79,13 +79,14 @@ macro_rules! bugs {
 #[cfg(feature = "mutants")]
 bugs! {
     /// Entries are applied when decided, not yet durable here: a serializable read sees what a crash takes back (etcd #14370).
-    /// Start, progress.
+    /// Durable: the state outruns its own log.
     AppliedBeforeDurable,
     /// Messages leave before the write that they name is durable. Agreement.
     MessagesBeforeSync,
     /// A linearizable read is served without waiting for its index to be applied. Linearizability.
     ReadIndexNotAwaited,
-    /// A retried read uses the id of the attempt before, and takes its late answer (etcd #20418, #21399). Linearizability.
+    /// Ids go on from the one of a read that is retried: it and those behind it take late answers to the attempts before (etcd
+    /// #20418, #21399). Linearizability.
     ReadIdReused,
     /// Ids of reads start over with the process: a late answer to an earlier life's read is taken. Linearizability.
     ReadIdsStartOver,

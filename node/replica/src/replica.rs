@@ -317,8 +317,8 @@ impl Replica {
             if let Some((_, requests)) = self.reads.remove(&id) {
                 self.read_batch.extend(requests);
             }
-            if mutant!(ReadIdReused) && self.reads.is_empty() {
-                self.last_read = id.0.wrapping_sub(1);
+            if mutant!(ReadIdReused) {
+                self.last_read = self.last_read.min(id.0.wrapping_sub(1));
             }
         }
         let pending = &self.pending;

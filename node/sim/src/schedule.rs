@@ -27,6 +27,8 @@ pub enum Fault {
     Reordering(u64),
     /// Of 100 messages so many come seconds later.
     Late(u64),
+    /// Whatever is sent to a machine comes at least so many milliseconds later, in order.
+    Lag(Target, u64),
     /// Two halves that do not hear each other; the bits say who is on which side.
     Partition(u64),
     /// Two machines do not hear each other; all others do (half-dead switch, Cloudflare 2020).
@@ -87,6 +89,7 @@ impl Fault {
             Self::Duplication(_) => "messages duplicated",
             Self::Reordering(_) => "messages reordered",
             Self::Late(_) => "messages late by seconds",
+            Self::Lag(..) => "a machine hears everything late",
             Self::Partition(_) => "partition in two",
             Self::PartialPartition(..) => "partial partition",
             Self::OneWay(..) => "one-way cut",

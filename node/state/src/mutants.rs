@@ -57,7 +57,7 @@ bugs! {
     FirstCompareOnly,
     /// The conditions of an inner transaction are judged after the writes before it (etcd judges all first). Linearizability.
     CompareAfterWrites,
-    /// A transaction that reads a compacted revision fails in the middle, and keeps what it wrote before (etcd #18667).
+    /// A transaction that reads a compacted or a future revision fails in the middle, and keeps what it wrote before (etcd #18667).
     /// States, linearizability.
     TxnFailsInTheMiddle,
     /// A physical compaction removes the newest version below the compacted revision, too. Reads of the past.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use quorate_state::command::CommandKind;
 use quorate_state::event::{Event, EventKind};
-use quorate_state::request::{OperationKind, Put, Range};
+use quorate_state::request::{OperationKind, Put, Range, Txn};
 
 use super::model::Model;
 use super::unheard::Unheard;
@@ -66,22 +66,24 @@ struct Checker<'a> {
 fn values(command: &CommandKind) -> Vec<&Put> {
     match command {
         CommandKind::Put(put) => vec![put],
-        CommandKind::Txn(txn) => txn
-            .success
-            .iter()
-            .chain(&txn.failure)
-            .filter_map(|operation| match &operation.kind {
-                Some(OperationKind::Put(put)) => Some(put),
-                Some(OperationKind::Range(_) | OperationKind::DeleteRange(_) | OperationKind::Txn(_))
-                | None => None,
-            })
-            .collect(),
+        CommandKind::Txn(txn) => puts(txn),
         CommandKind::DeleteRange(_)
         | CommandKind::Compact(_)
         | CommandKind::LeaseGrant(_)
         | CommandKind::LeaseRevoke(_)
         | CommandKind::Alarm(_) => Vec::new(),
     }
+}
+
+/// The writes of a transaction, those within it as well, whichever way its conditions fall out.
+fn puts(txn: &Txn) -> Vec<&Put> {
+    let all = txn.success.iter().chain(&txn.failure);
+    all.flat_map(|operation| match &operation.kind {
+        Some(OperationKind::Put(put)) => vec![put],
+        Some(OperationKind::Txn(inner)) => puts(inner),
+        Some(OperationKind::Range(_) | OperationKind::DeleteRange(_)) | None => Vec::new(),
+    })
+    .collect()
 }
 
 /// The one lease on which the keys hung that were deleted, if there is one: its end deletes them.

@@ -3,6 +3,7 @@
 //! It shares no code with `node/state` but the types of requests and answers, so that a fault there is not repeated here.
 
 use std::collections::BTreeMap;
+use std::slice::Iter;
 
 use bytes::Bytes;
 
@@ -86,8 +87,10 @@ impl Model {
             CommandKind::Put(put) => step.put(put)?,
             CommandKind::DeleteRange(delete) => step.delete(delete),
             CommandKind::Txn(txn) => {
-                step.check(txn)?;
-                Body::Txn(step.txn(txn))
+                let mut decided = Vec::new();
+                step.decide(txn, &mut decided);
+                step.check(txn, &mut decided.iter())?;
+                Body::Txn(step.txn(txn, &mut decided.iter()))
             }
             CommandKind::Compact(revision) => step.model.compact(*revision)?,
             CommandKind::LeaseGrant(grant) => step.model.grant(grant.id, grant.ttl_s)?,
@@ -259,33 +262,46 @@ impl Step<'_> {
         Ok(Body::LeaseRevoke)
     }
 
-    /// What forbids a transaction without nested ones, before anything is written.
-    fn check(&self, txn: &Txn) -> Result<(), ApplyError> {
-        for operation in self.branch(txn).1 {
-            if let Some(OperationKind::Put(put)) = &operation.kind
-                && !self.model.has_lease(put.lease)
-            {
-                return Err(ApplyError::LeaseNotFound);
+    /// Whether the conditions hold of a transaction, and of those within it that its choice leads to, before anything is written.
+    fn decide(&self, txn: &Txn, decided: &mut Vec<bool>) {
+        let holds = txn.compares.iter().all(|compare| self.holds(compare));
+        decided.push(holds);
+        for operation in chosen(txn, holds) {
+            if let Some(OperationKind::Txn(inner)) = &operation.kind {
+                self.decide(inner, decided);
+            }
+        }
+    }
+
+    /// What forbids a transaction, before anything is written.
+    fn check(&self, txn: &Txn, decided: &mut Iter<'_, bool>) -> Result<(), ApplyError> {
+        let holds = decided.next().copied().unwrap_or_default();
+        for operation in chosen(txn, holds) {
+            match &operation.kind {
+                Some(OperationKind::Put(put)) if !self.model.has_lease(put.lease) => {
+                    return Err(ApplyError::LeaseNotFound);
+                }
+                Some(OperationKind::Range(range)) if range.revision > self.model.revision => {
+                    return Err(ApplyError::FutureRevision);
+                }
+                Some(OperationKind::Txn(inner)) => self.check(inner, decided)?,
+                Some(OperationKind::Put(_) | OperationKind::Range(_) | OperationKind::DeleteRange(_))
+                | None => {}
             }
         }
         Ok(())
     }
 
-    fn branch<'t>(&self, txn: &'t Txn) -> (bool, &'t [Operation]) {
-        let holds = txn.compares.iter().all(|compare| self.holds(compare));
-        (holds, if holds { &txn.success } else { &txn.failure })
-    }
-
-    fn txn(&mut self, txn: &Txn) -> TxnResponse {
-        let (succeeded, operations) = self.branch(txn);
+    fn txn(&mut self, txn: &Txn, decided: &mut Iter<'_, bool>) -> TxnResponse {
+        let succeeded = decided.next().copied().unwrap_or_default();
         let mut responses = Vec::new();
-        for operation in operations {
+        for operation in chosen(txn, succeeded) {
             let body = match &operation.kind {
                 Some(OperationKind::Range(range)) => Body::Range(self.model.range(range)),
                 // Checked before.
                 Some(OperationKind::Put(put)) => self.put(put).unwrap_or(Body::Put { prev_kv: None }),
                 Some(OperationKind::DeleteRange(delete)) => self.delete(delete),
-                Some(OperationKind::Txn(inner)) => Body::Txn(self.txn(inner)),
+                Some(OperationKind::Txn(inner)) => Body::Txn(self.txn(inner, decided)),
                 None => continue,
             };
             responses.push(Response { revision: self.visible(), body });
@@ -304,6 +320,10 @@ impl Step<'_> {
     }
 }
 
+fn chosen(txn: &Txn, holds: bool) -> &[Operation] {
+    if holds { &txn.success } else { &txn.failure }
+}
+
 fn relates(compare: &Compare, kv: &KeyValue) -> bool {
     let order = match &compare.target {
         Some(Target::Version(given)) => kv.version.cmp(given),
@@ -318,5 +338,38 @@ fn relates(compare: &Compare, kv: &KeyValue) -> bool {
         Relation::Greater => order.is_gt(),
         Relation::Less => order.is_lt(),
         Relation::NotEqual => order.is_ne(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &'static str) -> Operation {
+        let put = Put { key: key.into(), value: "value".into(), ..Put::default() };
+        Operation { kind: Some(OperationKind::Put(put)) }
+    }
+
+    #[test]
+    fn conditions_within_are_judged_before_anything_is_written() {
+        let absent = Compare { key: "a".into(), target: Some(Target::Version(0)), ..Compare::default() };
+        let inner = Txn { compares: vec![absent], success: vec![put("b")], failure: vec![put("c")] };
+        let inner = Operation { kind: Some(OperationKind::Txn(inner)) };
+        let outer = Txn { success: vec![put("a"), inner], ..Txn::default() };
+        let mut model = Model::with_leases();
+        let (_, events) = model.apply(&CommandKind::Txn(outer)).expect("allowed");
+        let keys: Vec<&Bytes> = events.iter().map(|event| &event.kv.key).collect();
+        assert_eq!(keys, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_read_of_the_future_refuses_all_of_a_transaction() {
+        let range = Range { key: "a".into(), revision: 9, ..Range::default() };
+        let read = Operation { kind: Some(OperationKind::Range(range)) };
+        let txn = Txn { success: vec![put("a"), read], ..Txn::default() };
+        let mut model = Model::with_leases();
+        let before = model.clone();
+        assert_eq!(model.apply(&CommandKind::Txn(txn)), Err(ApplyError::FutureRevision));
+        assert_eq!(model, before);
     }
 }

@@ -1,6 +1,6 @@
 //! Committed is durable on a quorum of the membership in force where it is decided (Raft: QuorumLog, CommittedIsDurable of
-//! `etcdraft.tla`; Zab: Agreement), and leaders have what was committed in earlier epochs (Raft: Leader
-//! Completeness, thesis 3.6.3; Zab: Primary Integrity).
+//! `etcdraft.tla`; Zab: Agreement), leaders have what was committed in earlier epochs (Raft: Leader Completeness, thesis 3.6.3; Zab:
+//! Primary Integrity), and no state outruns its own log.
 //!
 //! Not for Multi-Paxos: any member may lead, and slots become durable in any order while a host tells of a durable prefix only. The
 //! explorer of the conformance suite, which sees each disk, checks there that a chosen value is on a quorum.
@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_consensus::entry::Entry;
-use quorate_consensus::id::{Epoch, Index};
+use quorate_consensus::id::{Epoch, Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::log::LogRead;
 use quorate_consensus::membership::Membership;
@@ -48,6 +48,18 @@ impl Durable {
         }
         let holders: Vec<_> = quorum.voters().into_iter().filter(|id| logs.holds(*id, entry)).collect();
         Err(format!("member {} committed {entry:?}, which is durable on {holders:?} only", status.id))
+    }
+
+    /// The state of member `id` holds what its own log, durable up to `durable` and complete behind `snapshot`, can't lose.
+    pub(super) fn applied(
+        id: MemberId,
+        applied: Index,
+        (snapshot, durable): (Index, Index),
+    ) -> Result<(), String> {
+        if applied <= durable || applied <= snapshot {
+            return Ok(());
+        }
+        Err(format!("member {id} applied {applied}, but its log is durable up to {durable} only"))
     }
 
     /// A member took a step. `begins`: it begins to lead in its epoch. Zab's primary has everything from then on, Raft's leader too.

@@ -69,6 +69,9 @@ impl Invariants {
         let mandate = self.mandate.check(&status, hard, writes, membership);
         let begins = mandate.map_err(Finds::Mandate.found())?;
         self.logs.check(id, host, Index(applied))?;
+        let (durable, _) = host.durable(GroupId::DEFAULT);
+        let reach = (host.log(GroupId::DEFAULT).snapshot_index(), durable);
+        durable::Durable::applied(id, Index(applied), reach).map_err(Finds::Durable.found())?;
         self.electable.stands(id, &host.log(GroupId::DEFAULT), hard, membership, idle);
         let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
         let witness = replica.membership().is_witness(id);

@@ -134,7 +134,9 @@ fn of_state(bug: OfState) -> &'static [Kind] {
 fn of_replica(bug: OfReplica) -> &'static [Kind] {
     use OfReplica as It;
     match bug {
-        It::AppliedBeforeDurable => &[Kind::Start, Kind::Progress, Kind::Ended, Kind::Order, Kind::States],
+        It::AppliedBeforeDurable => {
+            &[Kind::Durable, Kind::Start, Kind::Progress, Kind::Ended, Kind::Order, Kind::States]
+        }
         It::MessagesBeforeSync => TWO_LEADERS,
         It::ReadIndexNotAwaited | It::ReadIdReused | It::ReadIdsStartOver | It::RefusedThoughTaken => STALE,
         // The state goes back, or what was committed lies behind the log's end, which every protocol asserts.

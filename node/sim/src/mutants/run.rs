@@ -1,5 +1,7 @@
 //! All hunts of one run, on a few threads.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +24,12 @@ pub struct Options {
     pub jobs: usize,
     /// Seeds of each protocol that are run without any bug first.
     pub sound_seeds: u64,
+    /// Where to write the result as a document, if anywhere.
+    pub docs: Option<PathBuf>,
+    /// The day that the document names.
+    pub date: String,
+    /// The command that the document names.
+    pub command: String,
 }
 
 /// Runs worlds without a bug, then hunts every bug, tells of each on standard error, and prints the table on standard output.
@@ -29,7 +37,8 @@ pub struct Options {
 #[must_use]
 pub fn run(options: &Options) -> bool {
     panics::keep();
-    let sound = sound(options.sound_seeds);
+    let (sound, sound_said) = sound(options.sound_seeds);
+    println!("{sound_said}\n");
     let wanted = |bug: &Bug| {
         options.only.is_empty() || options.only.iter().any(|part| bug.name().contains(part.as_str()))
     };
@@ -52,11 +61,16 @@ pub fn run(options: &Options) -> bool {
     println!("{}", table::HEAD);
     hunts.iter().for_each(|hunt| println!("{}", table::line(hunt)));
     println!("\n{}", table::summary(&hunts));
-    sound && !hunts.is_empty() && hunts.iter().all(|hunt| hunt.catch.is_some())
+    let document = || table::document(&hunts, &options.date, &options.command, &sound_said);
+    let written = options.docs.as_ref().map_or(Ok(()), |path| fs::write(path, document()));
+    if let Err(error) = &written {
+        eprintln!("the document was not written: {error}");
+    }
+    written.is_ok() && sound && !hunts.is_empty() && hunts.iter().all(|hunt| hunt.catch.is_some())
 }
 
-/// Whether worlds without a bug show nothing.
-fn sound(seeds: u64) -> bool {
+/// Whether worlds without a bug show nothing, and a sentence that says it.
+fn sound(seeds: u64) -> (bool, String) {
     let mut failed = 0;
     for protocol in ProtocolKind::ALL {
         for seed in 1..=seeds {
@@ -66,6 +80,6 @@ fn sound(seeds: u64) -> bool {
             }
         }
     }
-    println!("without a bug: {failed} of {} worlds failed a check\n", seeds * ProtocolKind::ALL.len() as u64);
-    failed == 0
+    let worlds = seeds * ProtocolKind::ALL.len() as u64;
+    (failed == 0, format!("Without a bug {failed} of {worlds} worlds failed a check"))
 }

@@ -45,6 +45,32 @@ pub fn said(by: &str) -> String {
     if short.len() < plain.len() { format!("{} ...", short.trim_end()) } else { short }
 }
 
+/// The whole as a document: when and with what command it was made, the table, how many were caught, and which were not.
+#[must_use]
+pub fn document(hunts: &[Hunt], date: &str, command: &str, sound: &str) -> String {
+    let lines: Vec<String> = hunts.iter().map(line).collect();
+    let uncaught: Vec<String> = hunts.iter().filter(|hunt| hunt.catch.is_none()).map(missed).collect();
+    let uncaught = if uncaught.is_empty() { "None.".to_owned() } else { uncaught.join("\n") };
+    format!(
+        "# Known bugs, planted one at a time: what the simulator catches\n\n\
+         {date}, `{command}`. How it is done stands in [MUTANTS.md](../node/sim/MUTANTS.md).\n\n\
+         {sound}.\n\n{HEAD}\n{}\n\n{}\n\n## Not caught\n\n{uncaught}\n",
+        lines.join("\n"),
+        summary(hunts)
+    )
+}
+
+/// One that was not caught, and how much was tried.
+fn missed(Hunt { bug, seeds, core, .. }: &Hunt) -> String {
+    let seconds = core.as_secs_f64();
+    format!(
+        "- `{}` ({}): not in {seeds} seeds, {seconds:.1} core-seconds. {}",
+        bug.name(),
+        bug.place(),
+        bug.about().trim()
+    )
+}
+
 /// The last lines: how many were caught, and in what time.
 #[must_use]
 pub fn summary(hunts: &[Hunt]) -> String {

@@ -45,6 +45,10 @@ impl World {
             Fault::Duplication(percent) => vec![Trouble::Duplication(percent)],
             Fault::Reordering(percent) => vec![Trouble::Reordering(percent)],
             Fault::Late(percent) => vec![Trouble::Late(percent)],
+            Fault::Lag(target, ms) => match self.find(target) {
+                Some(late) => vec![Trouble::Lag(late, ms)],
+                None => return false,
+            },
             Fault::Partition(sides) => self.partition(sides),
             Fault::PartialPartition(one, other) => match self.two(one, other) {
                 Some((one, other)) => vec![Trouble::Cut(one, other), Trouble::Cut(other, one)],

@@ -23,6 +23,8 @@ pub(super) enum Trouble {
     Duplication(u64),
     Reordering(u64),
     Late(u64),
+    /// To this one, by at least so many milliseconds.
+    Lag(MemberId, u64),
     /// From the first to the second one.
     Cut(MemberId, MemberId),
     /// Between the two, every other so many milliseconds since then.
@@ -71,7 +73,8 @@ impl Network {
             | Trouble::Delay(_)
             | Trouble::Duplication(_)
             | Trouble::Reordering(_)
-            | Trouble::Late(_) => false,
+            | Trouble::Late(_)
+            | Trouble::Lag(..) => false,
         })
     }
 
@@ -96,10 +99,12 @@ impl Network {
                     in_ms += random.below(REORDER_MS_MAX)
                 }
                 Trouble::Late(percent) if random.chance(percent) => in_ms += random.below(LATE_MS_MAX),
+                Trouble::Lag(late, ms) if late == to => in_ms = in_ms.max(ms),
                 Trouble::Loss(_)
                 | Trouble::Duplication(_)
                 | Trouble::Reordering(_)
                 | Trouble::Late(_)
+                | Trouble::Lag(..)
                 | Trouble::Cut(..)
                 | Trouble::Flapping(..) => {}
             }

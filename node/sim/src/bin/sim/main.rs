@@ -3,6 +3,8 @@
 mod replay;
 mod run;
 
+#[cfg(feature = "mutants")]
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,8 +102,17 @@ enum Verb {
         /// Worlds of each protocol that are run without a bug first.
         #[arg(long, default_value_t = 100)]
         sound_seeds: u64,
+        /// Write the result there as a Markdown document, too.
+        #[arg(long)]
+        docs: Option<PathBuf>,
+        /// The day that the document names.
+        #[arg(long, default_value = "undated")]
+        date: String,
     },
 }
+
+#[cfg(feature = "mutants")]
+const RUN: &str = "cargo run --profile simulation -p quorate-sim --features mutants --bin sim --";
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -118,9 +129,21 @@ fn main() -> ExitCode {
             })
         }
         #[cfg(feature = "mutants")]
-        Verb::Mutants { only, budget_minutes, jobs, sound_seeds } => {
+        Verb::Mutants { only, budget_minutes, jobs, sound_seeds, docs, date } => {
+            let given =
+                format!("--jobs {jobs} --budget-minutes {budget_minutes} --sound-seeds {sound_seeds}");
+            let names: String = only.iter().map(|name| format!(" --only {name}")).collect();
+            let command = format!("{RUN} mutants {given}{names}");
             let budget = Duration::from_secs_f64(60.0 * budget_minutes);
-            let all = mutants::run::run(&mutants::run::Options { only, budget, jobs, sound_seeds });
+            let all = mutants::run::run(&mutants::run::Options {
+                only,
+                budget,
+                jobs,
+                sound_seeds,
+                docs,
+                date,
+                command,
+            });
             if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         #[cfg(feature = "mutants")]
