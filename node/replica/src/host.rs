@@ -252,15 +252,19 @@ impl Host {
 }
 
 /// A crash may come between the state and the log of an installed snapshot: the log then lacks what is in the state, or has
-/// something else in its place.
+/// something else in its place. In [`Layout::Slots`] that would be values which were accepted and not chosen, and a leader would
+/// send them as chosen ones.
 fn adopt_snapshot(config: &HostConfig, state: &StateMachine, log: &mut SharedLog) -> Result<(), BootError> {
     let (applied, epoch) = state.applied();
     let view = log.group(GroupId::DEFAULT);
+    let first = view.snapshot_index().0;
     let held = match config.protocol.layout() {
         Layout::Tail => view.epoch(Index(applied)) == Ok(Epoch(epoch)),
-        Layout::Slots => (view.snapshot_index().0 + 1..=applied).all(|slot| view.epoch(Index(slot)).is_ok()),
+        Layout::Slots => {
+            state.installed()? <= first && (first + 1..=applied).all(|slot| view.epoch(Index(slot)).is_ok())
+        }
     };
-    if !held && applied > view.snapshot_index().0 {
+    if !held && applied > first {
         log.0.reset(GroupId::DEFAULT.0, applied, epoch)?;
     }
     Ok(())
@@ -344,6 +348,7 @@ impl Replica {
         // One batch: a crash in the middle leaves the old state or the new one.
         let mut whole = Batch::default();
         chunks.into_iter().for_each(|chunk| whole.changes.extend(chunk.changes));
+        whole.changes.push(StateMachine::installed_mark(index.0));
         let machine = |error: quorate_storage::backend::BackendError| Fatal::Machine(error.into());
         self.backend.clear().map_err(machine)?;
         self.backend.commit(whole).map_err(machine)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use quorate_storage::backend::{Backend, Table};
+use quorate_storage::backend::{Backend, Change, Table};
 
 use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseRevoke};
 use crate::error::{ApplyError, MachineError, ReadError};
@@ -107,6 +107,8 @@ struct Meta {
 }
 
 const META_KEY: &[u8] = b"state";
+/// Where the index of the snapshot stands that a state was installed from.
+const INSTALLED_KEY: &[u8] = b"installed";
 
 /// Rows that one apply removes for a compaction, so that no apply takes long.
 const COMPACTION_ROWS_MAX: usize = 256;
@@ -147,6 +149,24 @@ impl StateMachine {
     #[must_use]
     pub fn applied(&self) -> (u64, u64) {
         (self.meta.applied_index, self.meta.applied_epoch)
+    }
+
+    /// The change that goes into the batch of a snapshot which is installed: see [`Self::installed`].
+    #[must_use]
+    pub fn installed_mark(index: u64) -> Change {
+        let value = Bytes::copy_from_slice(&index.to_be_bytes());
+        Change::Put(Table::Meta, Bytes::from_static(INSTALLED_KEY), value)
+    }
+
+    /// The index of the snapshot that this state was installed from last; 0 if none was. A log that does not begin behind it was
+    /// written before: what stands in it up to there may not be what was decided.
+    ///
+    /// # Errors
+    /// The engine's; [`MachineError::Malformed`].
+    pub fn installed(&self) -> Result<u64, MachineError> {
+        let Some(value) = self.reader.view().get(Table::Meta, INSTALLED_KEY)? else { return Ok(0) };
+        let index = value.first_chunk().ok_or(MachineError::Malformed("installed index"))?;
+        Ok(u64::from_be_bytes(*index))
     }
 
     /// The newest revision; 1 when nothing was ever written.
