@@ -20,10 +20,10 @@ use crate::command;
 const FREQUENCY: u32 = 499;
 /// Bytes of stack that are kept of each sample: futures inside futures are deep.
 const STACK_BYTES: u32 = 32_768;
-/// The library whose allocation functions the programs call.
-const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
-/// What Rust's default allocator calls.
-const ALLOCATORS: [&str; 4] = ["malloc", "calloc", "realloc", "posix_memalign"];
+/// What the program's allocator, mimalloc, is called by.
+const ALLOCATORS: [&str; 3] = ["mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned"];
+/// The group of the probes on them.
+const PROBES: &str = "quorate";
 
 /// Layers, and the names of functions that belong to them. The innermost frame that is in any decides.
 const LAYERS: [(&str, &[&str]); 11] = [
@@ -127,11 +127,12 @@ fn record(
 /// Calls of allocation functions for one operation, by all members; nothing where probes can't be set.
 fn allocations(bench: &Bench, cluster: &Cluster, workload: &Workload) -> Option<f64> {
     const SECONDS: f64 = 3.0;
+    let program = bench.binaries.node.to_str()?;
     let probe = |words: &[&str]| command::output(Command::new("perf").args(["probe", "-q"]).args(words));
     for name in ALLOCATORS {
-        probe(&["-x", LIBC, name]).ok()?;
+        probe(&["-x", program, &format!("{PROBES}:{name}={name}")]).ok()?;
     }
-    let events = ALLOCATORS.map(|name| format!("probe_libc:{name}")).join(",");
+    let events = ALLOCATORS.map(|name| format!("{PROBES}:{name}")).join(",");
     let pids: Vec<String> =
         cluster.members.iter().filter_map(|member| member.pid().ok()).map(|pid| pid.to_string()).collect();
     let words =
@@ -146,7 +147,7 @@ fn allocations(bench: &Bench, cluster: &Cluster, workload: &Workload) -> Option<
         Some(calls / said.ok()?.operations)
     });
     for name in ALLOCATORS {
-        let _ = probe(&["-d", &format!("probe_libc:{name}")]);
+        let _ = probe(&["-d", &format!("{PROBES}:{name}")]);
     }
     counted.filter(|count| *count > 0.0)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use quorate_e2e::bench::failover::{self, Failover, Times};
 use quorate_e2e::bench::growth::{self, Axis};
@@ -78,6 +78,9 @@ enum What {
         /// How long the load without faults lasts
         #[arg(long, default_value_t = 30.0)]
         flap_seconds: f64,
+        /// Only these stores
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = Named::ALL)]
+        stores: Vec<Named>,
     },
     /// Flame graphs and the budget of a Put
     Profile {
@@ -85,6 +88,28 @@ enum What {
         #[arg(long, default_value_t = 10.0)]
         seconds: f64,
     },
+}
+
+/// A store, as it is named on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Named {
+    Etcd,
+    Raft,
+    MultiPaxos,
+    Zab,
+}
+
+impl Named {
+    const ALL: [Self; 4] = [Self::Etcd, Self::Raft, Self::MultiPaxos, Self::Zab];
+
+    fn store(self) -> Store {
+        match self {
+            Self::Etcd => Store::Etcd,
+            Self::Raft => Store::Quorate,
+            Self::MultiPaxos => Store::QuorateMultiPaxos,
+            Self::Zab => Store::QuorateZab,
+        }
+    }
 }
 
 fn target_folder() -> PathBuf {
@@ -169,15 +194,14 @@ impl Run {
         std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
     }
 
-    async fn failover(&self, times: Times, flap_seconds: f64) -> Result<()> {
-        let stores = [Store::Etcd, Store::Quorate, Store::QuorateMultiPaxos, Store::QuorateZab];
+    async fn failover(&self, stores: &[Store], times: Times, flap_seconds: f64) -> Result<()> {
         let keep = |failover: &Failover| {
             results::write(&self.docs.join("failover.json"), failover)?;
             self.write("failover.svg", &failover::plot(failover).svg())?;
             self.write("failover.md", &failover::markdown(failover))
         };
         let failover =
-            failover::run(&self.bench, "make bench-failover", &stores, times, flap_seconds, keep).await?;
+            failover::run(&self.bench, "make bench-failover", stores, times, flap_seconds, keep).await?;
         println!("{}", failover::markdown(&failover));
         Ok(())
     }
@@ -248,8 +272,9 @@ async fn run(arguments: Arguments) -> Result<()> {
         What::Growth { rounds, seconds, keys_max, only } => {
             run.growth(rounds, seconds, keys_max, only.as_deref()).await
         }
-        What::Failover { kills, stops, flap_seconds } => {
-            run.failover(Times { kills, stops }, flap_seconds).await
+        What::Failover { kills, stops, flap_seconds, stores } => {
+            let stores: Vec<Store> = stores.into_iter().map(Named::store).collect();
+            run.failover(&stores, Times { kills, stops }, flap_seconds).await
         }
         What::Profile { seconds } => profile::run(&run.bench, "make profile", seconds, &run.docs).await,
     }
