@@ -90,6 +90,31 @@ enum What {
     },
 }
 
+impl What {
+    /// The command that does it again, for the results: every number that matters, no folder of this machine.
+    fn again(&self) -> String {
+        let words = match self {
+            Self::Full { rounds, seconds } => format!("full --rounds {rounds} --seconds {seconds}"),
+            Self::Quick { rounds, seconds } => format!("quick --rounds {rounds} --seconds {seconds}"),
+            Self::Check => "check".to_owned(),
+            Self::Growth { rounds, seconds, keys_max, only } => {
+                let only = only.as_ref().map(|only| format!(" --only {only}")).unwrap_or_default();
+                format!("growth --rounds {rounds} --seconds {seconds} --keys-max {keys_max}{only}")
+            }
+            Self::Failover { kills, stops, flap_seconds, stores } => {
+                let names =
+                    stores.iter().filter_map(|store| Some(store.to_possible_value()?.get_name().to_owned()));
+                let names = names.collect::<Vec<_>>().join(",");
+                format!(
+                    "failover --kills {kills} --stops {stops} --flap-seconds {flap_seconds} --stores {names}"
+                )
+            }
+            Self::Profile { seconds } => format!("profile --seconds {seconds}"),
+        };
+        format!("quorate-benchmarks {words}")
+    }
+}
+
 /// A store, as it is named on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Named {
@@ -159,20 +184,21 @@ fn quick_loads() -> Vec<Workload> {
 }
 
 struct Run {
+    /// Stands in the results.
+    command: String,
     docs: PathBuf,
     bench: Bench,
 }
 
 impl Run {
-    fn new(folder: Option<PathBuf>, docs: Option<PathBuf>) -> Result<Self> {
+    fn new(command: String, folder: Option<PathBuf>, docs: Option<PathBuf>) -> Result<Self> {
         let (binaries, etcd_benchmark) = built()?;
         let parent = folder.unwrap_or_else(|| target_folder().join("benchmarks"));
         let docs = docs.unwrap_or_else(|| repository().join("docs/benchmarks"));
-        Ok(Self { docs, bench: Bench::new(binaries, etcd_benchmark, &parent)? })
+        Ok(Self { command, docs, bench: Bench::new(binaries, etcd_benchmark, &parent)? })
     }
 
     async fn suite(&self, name: &str, title: &str, plan: &Plan) -> Result<()> {
-        let command = format!("make {name}");
         let keep = |results: &Results| {
             let text = format!(
                 "# {title}\n\n{}\n{}\n{}",
@@ -183,7 +209,7 @@ impl Run {
             results::write(&self.docs.join(format!("{name}.json")), results)?;
             self.write(&format!("{name}.md"), &text)
         };
-        let results = self.bench.run(plan, &command, keep).await?;
+        let results = self.bench.run(plan, &self.command, keep).await?;
         println!("{}", markdown::tables(&results));
         Ok(())
     }
@@ -200,8 +226,7 @@ impl Run {
             self.write("failover.svg", &failover::plot(failover).svg())?;
             self.write("failover.md", &failover::markdown(failover))
         };
-        let failover =
-            failover::run(&self.bench, "make bench-failover", stores, times, flap_seconds, keep).await?;
+        let failover = failover::run(&self.bench, &self.command, stores, times, flap_seconds, keep).await?;
         println!("{}", failover::markdown(&failover));
         Ok(())
     }
@@ -211,8 +236,7 @@ impl Run {
             if only.is_some_and(|only| only != axis.name()) {
                 continue;
             }
-            let results =
-                growth::run(&self.bench, axis, "make bench-growth", rounds, seconds, keys_max).await?;
+            let results = growth::run(&self.bench, axis, &self.command, rounds, seconds, keys_max).await?;
             let file = format!("growth-{}", axis.name());
             results::write(&self.docs.join(format!("{file}.json")), &results)?;
             for (name, plot) in growth::plots(axis, &results) {
@@ -243,7 +267,7 @@ fn recorded(docs: &Path) -> PathBuf {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { folder, docs, command } = arguments;
-    let run = Run::new(folder, docs)?;
+    let run = Run::new(command.again(), folder, docs)?;
     match command {
         What::Full { rounds, seconds } => {
             let plan = Plan {
@@ -263,7 +287,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         What::Check => {
             let before: Results = results::read(&recorded(&run.docs))?;
             let rounds = before.rows.iter().map(|row| row.samples.len()).max().unwrap_or(5);
-            let now = run.bench.run(&quick_plan(rounds, 2.0), "make bench-check", |_| Ok(())).await?;
+            let now = run.bench.run(&quick_plan(rounds, 2.0), &run.command, |_| Ok(())).await?;
             println!("{}", markdown::tables(&now));
             check::check(&before, &now)?;
             println!("no ratio is more than 15 % worse than recorded on {}", before.about.date);
@@ -276,7 +300,7 @@ async fn run(arguments: Arguments) -> Result<()> {
             let stores: Vec<Store> = stores.into_iter().map(Named::store).collect();
             run.failover(&stores, Times { kills, stops }, flap_seconds).await
         }
-        What::Profile { seconds } => profile::run(&run.bench, "make profile", seconds, &run.docs).await,
+        What::Profile { seconds } => profile::run(&run.bench, &run.command, seconds, &run.docs).await,
     }
 }
 

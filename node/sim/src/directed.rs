@@ -42,7 +42,7 @@ impl FromStr for Scene {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let all = [Self::Elections, Self::Reads, Self::Disks, Self::Changes];
         let found = all.into_iter().find(|scene| scene.to_string() == name);
-        found.ok_or_else(|| format!("there is no scene {name:?}"))
+        found.ok_or_else(|| format!("there is no scene {name:?}: choose elections, reads, disks or changes"))
     }
 }
 

@@ -34,18 +34,20 @@ pub(crate) fn range(store: &impl Store, request: &Range, span: Span) -> Result<R
     }
     let limits = bounds(&request.key, &request.range_end);
     let collector = Collector::new(request);
-    if !past {
-        return Ok(collector.collect(newest(store, limits.clone()), || count(store, &limits))?);
-    }
     let revision = request.revision;
     if request.range_end.is_empty() {
-        let found = versions::at(store, &request.key, revision)?;
+        let found = match past {
+            true => versions::at(store, &request.key, revision)?,
+            false => newest(store, limits).next().transpose()?,
+        };
         let counted = u64::from(found.is_some());
         return Ok(collector.collect(found.map(Ok).into_iter(), || Ok(counted))?);
     }
+    if !past {
+        return Ok(collector.collect(newest(store, limits.clone()), || count(store, &limits))?);
+    }
     if let Some(since) = Since::of(store, &limits, revision, span.newest)? {
-        let counted = || Ok(count(store, &limits)?.saturating_add_signed(-since.growth()));
-        return Ok(collector.collect(since.pairs(store, limits.clone()), counted)?);
+        return Ok(collector.collect(since.pairs(store, limits), || Ok(since.count()))?);
     }
     let visible = |found: Vec<Version>| found.into_iter().find(|(at, _)| *at <= revision)?.1;
     let mut walked = collector;

@@ -18,7 +18,7 @@ use crate::store::Store;
 /// With more revisions since, the versions of all keys are walked instead: reading changes then takes milliseconds, too.
 const REVISIONS_MAX: i64 = if cfg!(test) { 8 } else { 10_000 };
 /// As long as there are no more revisions than this for each key of the range; walking few keys is cheaper than reading many changes.
-const REVISIONS_PER_KEY_MAX: i64 = 8;
+const REVISIONS_PER_KEY_MAX: u64 = 8;
 
 /// Whether a key was there.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,9 @@ struct There {
 #[derive(Debug)]
 pub(crate) struct Since {
     revision: i64,
-    keys: BTreeMap<Bytes, There>,
+    /// How many keys there are now.
+    keys_now: u64,
+    touched: BTreeMap<Bytes, There>,
 }
 
 impl Since {
@@ -46,26 +48,31 @@ impl Since {
         newest: i64,
     ) -> Result<Option<Self>, MachineError> {
         let revisions = newest - revision;
-        let keys = i64::try_from(count(store, bounds)?).unwrap_or(i64::MAX);
-        if revisions > REVISIONS_MAX || revisions > keys.saturating_mul(REVISIONS_PER_KEY_MAX) {
+        if revisions > REVISIONS_MAX {
+            return Ok(None);
+        }
+        let keys_now = count(store, bounds)?;
+        if revisions.unsigned_abs() > keys_now.saturating_mul(REVISIONS_PER_KEY_MAX) {
             return Ok(None);
         }
         let from = Bound::Included(layout::change_key(revision + 1, 0));
-        let mut keys: BTreeMap<Bytes, There> = BTreeMap::new();
+        let mut touched: BTreeMap<Bytes, There> = BTreeMap::new();
         for pair in store.scan(Table::Changes, from, Bound::Unbounded) {
             let (row, value) = pair?;
             let (_, touch, key) = layout::change(&row, &value)?;
             if bounds.contains(&key) {
                 let first = There { then: touch != Touch::Created, now: true };
-                keys.entry(key).or_insert(first).now = touch != Touch::Deleted;
+                touched.entry(key).or_insert(first).now = touch != Touch::Deleted;
             }
         }
-        Ok(Some(Self { revision, keys }))
+        Ok(Some(Self { revision, keys_now, touched }))
     }
 
-    /// How many keys more there are now.
-    pub(crate) fn growth(&self) -> i64 {
-        self.keys.values().map(|there| i64::from(there.now) - i64::from(there.then)).sum()
+    /// How many keys there were.
+    pub(crate) fn count(&self) -> u64 {
+        let growth: i64 =
+            self.touched.values().map(|there| i64::from(there.now) - i64::from(there.then)).sum();
+        self.keys_now.saturating_add_signed(-growth)
     }
 
     /// The keys within the same bounds as they were, in order.
@@ -75,9 +82,9 @@ impl Since {
         bounds: (Bound<Bytes>, Bound<Bytes>),
     ) -> impl Iterator<Item = Result<KeyValue, MachineError>> + 'a {
         let untouched =
-            |kv: &Result<KeyValue, _>| kv.as_ref().map_or(true, |kv| !self.keys.contains_key(&kv.key));
+            |kv: &Result<KeyValue, _>| kv.as_ref().map_or(true, |kv| !self.touched.contains_key(&kv.key));
         let mut newest = newest(store, bounds).filter(untouched).peekable();
-        let mut touched = self.keys.iter().filter(|(_, there)| there.then).map(|(key, _)| key).peekable();
+        let mut touched = self.touched.iter().filter(|(_, there)| there.then).map(|(key, _)| key).peekable();
         std::iter::from_fn(move || {
             let touched_first = match (newest.peek(), touched.peek()) {
                 (Some(Err(_)), _) | (_, None) => false,
