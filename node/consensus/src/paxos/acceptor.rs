@@ -106,6 +106,9 @@ impl Paxos {
         if (!in_order && stop > self.commit) || last.0 > self.commit.0 + SLOTS_AHEAD_MAX {
             return self.tell_prefix(from);
         }
+        if self.would_forget_stop(last, log) {
+            return;
+        }
         let view = self.view(log);
         let missing =
             |entry: &Entry| entry.index > self.commit && view.epoch(entry.index) != Ok(self.promised);
@@ -123,6 +126,13 @@ impl Paxos {
         self.commit_to(commit.min(self.prefix));
         let prefix = self.prefix;
         self.send(from, Body::Accepted { prefix, first, last });
+    }
+
+    /// Whether a restart could find a value up to `last` and not know that the stop before it is chosen: that is not stored yet,
+    /// and the two are not of one ballot (see `load`). The leader asks again.
+    fn would_forget_stop(&self, last: Index, log: &dyn LogRead) -> bool {
+        let stop = self.stop.slot();
+        last > stop && !self.stop.is_stored() && self.view(log).epoch(stop) != Ok(self.promised)
     }
 
     /// A bug's: see [`crate::mutants`].

@@ -43,6 +43,7 @@ impl Paxos {
     pub(super) fn stand(&mut self, log: &dyn LogRead) {
         self.hurry.stood();
         self.become_acceptor(self.promised, None, None);
+        self.ask_to_leave();
         if !self.may_lead() || !self.disk.may_stand(self.now, &self.config) {
             return;
         }

@@ -15,7 +15,7 @@
 //! | `BeatReply` | acceptor | leader | what it tells of the log | |
 //! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | |
 //! | `TakeOver` | leader | its successor | nothing | |
-//! | `Removed` | any member | one that was removed | the removal is chosen | |
+//! | `Removed` | any member | one that was removed | the settled membership behind the stop is chosen | |
 //!
 //! A **ballot** is a number that one member owns: an acceptor promises a number to the first who asks and to nobody else, so
 //! that at most one gets a quorum for it, and a value's ballot is a number in the log. Each **slot** has its own accepted
@@ -30,7 +30,8 @@
 //! **Voters change by a stop entry** (Lamport, Malkhi, Zhou: Stoppable Paxos, 2008): a joint membership is the last value that
 //! its old voters choose. Nothing is proposed behind it before it is chosen; then the leader prepares the same ballot with the
 //! new voters, who have promised nothing yet, and goes on with the settled membership as the first value of their own.
-//! Proposals wait meanwhile.
+//! Proposals wait meanwhile. An acceptor holds durably that the stop is chosen before it accepts anything behind it, so old voters
+//! may leave when the settled membership is chosen, and not before.
 //!
 //! **Reads** are served at the chosen prefix once the leader's barrier is chosen and a quorum has confirmed, after the read
 //! came, that it promised no higher ballot.
@@ -174,7 +175,7 @@ impl Paxos {
             outbox: Outbox::new(Layout::Slots, hard_state, log),
             removed: false,
         };
-        paxos.load(log)?;
+        let chosen = chosen.max(paxos.load(log)?);
         paxos.commit_to(chosen);
         paxos.reset_election_timer();
         if paxos.is_only_voter() {
@@ -183,9 +184,11 @@ impl Paxos {
         Ok(paxos)
     }
 
-    /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was.
-    fn load(&mut self, log: &dyn LogRead) -> Result<(), StartError> {
-        let mut slot = self.commit.next();
+    /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was. Gives
+    /// the last stop that is sure to be chosen, since a value behind it was accepted in the same ballot.
+    fn load(&mut self, log: &dyn LogRead) -> Result<Index, StartError> {
+        let (mut slot, mut chosen) = (self.commit.next(), Index(0));
+        let mut stops: BTreeMap<Epoch, Index> = BTreeMap::new();
         while slot <= log.last_index() {
             let found = match log.entries(slot, log.last_index().next(), self.config.append_bytes_max) {
                 Ok(found) => found,
@@ -200,10 +203,14 @@ impl Paxos {
                 if entry.epoch > self.promised {
                     (self.promised, self.owner) = (entry.epoch, None);
                 }
+                chosen = stops.get(&entry.epoch).copied().unwrap_or_default().max(chosen);
+                if reconfiguration::is_stop(entry) {
+                    stops.insert(entry.epoch, entry.index);
+                }
             }
             slot = found.last().map_or(slot, |entry| entry.index).next();
         }
-        Ok(())
+        Ok(chosen)
     }
 
     fn note_membership(&mut self, entry: &Entry) {
@@ -325,7 +332,7 @@ impl Paxos {
 
     fn message(&mut self, from: MemberId, message: Message, log: &dyn LogRead) {
         let Message { ballot, body } = message;
-        if self.membership.removed.contains(&from) {
+        if self.is_gone(from) {
             return self.send(from, Body::Removed);
         }
         match &body {

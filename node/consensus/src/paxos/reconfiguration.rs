@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{PartState, Paxos};
+use super::{Body, PartState, Paxos};
 use crate::config::Config;
 use crate::effect::{Effect, Refusal};
 use crate::entry::{Entry, Kind, SnapshotMark};
 use crate::flow::Progress;
-use crate::id::{Index, MemberId, WriteId};
+use crate::id::{Epoch, Index, MemberId, WriteId};
 use crate::input::ProposalId;
 use crate::log::LogRead;
 use crate::membership::Membership;
@@ -21,13 +21,16 @@ pub(super) struct Stop {
     open: bool,
     /// The write after which the log holds everything up to the stop durably.
     write: Option<WriteId>,
+    /// Old voters that are no members any more. They are needed until the new voters know that the stop is chosen.
+    leaving: BTreeSet<MemberId>,
     /// A chosen prefix that may be stored as such.
     saved: Index,
 }
 
 impl Stop {
     pub(super) fn after_start(mark: &SnapshotMark, saved: Index) -> Self {
-        Self { slot: mark.index, open: mark.membership.is_joint(), write: None, saved }
+        let leaving = leaving(&mark.membership);
+        Self { slot: mark.index, open: mark.membership.is_joint(), write: None, leaving, saved }
     }
 
     pub(super) fn installed(&mut self, mark: &SnapshotMark) {
@@ -42,12 +45,22 @@ impl Stop {
         self.saved
     }
 
+    /// Whether a restart finds the stop chosen.
+    pub(super) fn is_stored(&self) -> bool {
+        self.write.is_none()
+    }
+
     /// The chosen prefix is stored when the voters changed, so that a restart knows who they are.
     pub(super) fn persisted(&mut self, id: WriteId) {
         if self.write.take_if(|write| *write <= id).is_some() {
             self.saved = self.saved.max(self.slot);
         }
     }
+}
+
+/// Voters that a joint membership puts out of the group.
+fn leaving(joint: &Membership) -> BTreeSet<MemberId> {
+    joint.outgoing.keys().copied().filter(|id| joint.removed.contains(id)).collect()
 }
 
 /// Whether a value is the last one that its voters choose.
@@ -121,16 +134,31 @@ impl Paxos {
     pub(super) fn chosen(&mut self, at: Index, membership: Membership) {
         self.stop.open = membership.is_joint();
         if self.stop.open {
+            let write = self.outbox.newest_write();
             self.stop.slot = at;
-            self.stop.write = Some(self.outbox.this_write());
+            self.stop.write = Some(write);
+            self.stop.leaving = leaving(&membership);
+            if self.outbox.is_persisted(write) {
+                self.stop.persisted(write);
+            }
         }
         self.membership = membership.settled();
         self.quorum = self.membership.quorum();
-        let removed = self.membership.removed.contains(&self.config.id);
-        // A leader goes when the others know: see `change_voters`.
-        if removed && !self.removed && !matches!(self.part, PartState::Leader(_)) {
+        if self.is_gone(self.config.id) && !self.removed {
             self.leave();
         }
+        if !self.stop.open && matches!(self.part, PartState::Leader(_)) {
+            for id in std::mem::take(&mut self.stop.leaving) {
+                self.send(id, Body::Removed);
+            }
+        }
+    }
+
+    /// Whether a member was removed and is not needed any more. Behind a stop only the new voters' first own value says so: a
+    /// quorum of them accepted it, so any quorum of them will find the stop chosen. Before that an old voter may be the one whose
+    /// promise tells of the stop.
+    pub(super) fn is_gone(&self, id: MemberId) -> bool {
+        self.membership.removed.contains(&id) && !self.stop.open
     }
 
     /// The stop is chosen: the old voters are told, and the same ballot is prepared with the new ones, who have promised
@@ -140,10 +168,18 @@ impl Paxos {
         self.stop_leading();
         if self.is_voter() {
             self.prepare(None, log);
-        } else if self.membership.removed.contains(&self.config.id) {
-            self.leave();
         } else {
             self.become_acceptor(self.promised, None, None);
+        }
+    }
+
+    /// A removed member that nobody has told asks whether it is needed: who knows that it is not answers so.
+    pub(super) fn ask_to_leave(&mut self) {
+        if self.membership.removed.contains(&self.config.id) && !self.removed {
+            let ballot = Epoch(self.promised.0 + 1);
+            for voter in self.quorum.voters() {
+                self.send_in(ballot, voter, Body::Canvass);
+            }
         }
     }
 
