@@ -98,9 +98,11 @@ impl Logs {
     ) -> Result<(), String> {
         let Some(seen) = self.seen.get_mut(&id) else { return Ok(()) };
         let restarted = std::mem::take(&mut seen.restarted);
+        let last = held.last_key_value().map(|(_, (epoch, _))| *epoch);
         for (index, (epoch, value)) in &seen.durable {
             match held.get(index) {
-                // Cut by a leader; a restart alone cuts nothing.
+                // Cut by a later leader in the step in which the member ended; a restart alone cuts nothing.
+                None if restarted && self.layout == Layout::Tail && last > Some(*epoch) => {}
                 None if restarted => {
                     return Err(format!("{id} lost {index} of epoch {epoch}, which was durable"));
                 }
