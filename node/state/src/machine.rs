@@ -16,7 +16,7 @@ use crate::lease;
 use crate::mutants::mutant;
 use crate::mvcc::range::Span;
 use crate::mvcc::write::Writer;
-use crate::mvcc::{compaction, layout};
+use crate::mvcc::{changes, compaction};
 use crate::reader::Reader;
 use crate::response::{Body, Response};
 use crate::store::{Committed, Overlay, Store};
@@ -110,8 +110,8 @@ const META_KEY: &[u8] = b"state";
 /// Where the index of the snapshot stands that a state was installed from.
 const INSTALLED_KEY: &[u8] = b"installed";
 
-/// Rows that one apply removes for a compaction, so that no apply takes long.
-const COMPACTION_ROWS_MAX: usize = 256;
+/// Changes that one apply forgets for a compaction, give or take a row, so that no apply takes long.
+const COMPACTION_CHANGES_MAX: usize = 256;
 
 /// One group's state machine.
 #[derive(Debug)]
@@ -232,8 +232,9 @@ impl StateMachine {
             }
         }
         if self.meta.compacting {
+            overlay.close_changes();
             self.meta.compacting =
-                compaction::compact(&mut overlay, self.meta.compacted, COMPACTION_ROWS_MAX)?;
+                compaction::compact(&mut overlay, self.meta.compacted, COMPACTION_CHANGES_MAX)?;
         }
         if mutant!(AppliedIndexOutsideBatch) {
             let mut index_alone = self.overlay();
@@ -331,7 +332,7 @@ impl StateMachine {
     fn newest_row(&self) -> Result<i64, MachineError> {
         let view = self.backend.view();
         let row = view.scan_back(Table::Changes, Bound::Unbounded, Bound::Unbounded).next().transpose()?;
-        row.map_or(Ok(1), |(row, value)| Ok(layout::change(&row, &value)?.0))
+        row.map_or(Ok(1), |(row, _)| changes::last_revision(&row))
     }
 
     fn overlay(&self) -> Overlay {

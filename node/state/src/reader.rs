@@ -1,21 +1,20 @@
 //! Reads of one consistent state, on any thread.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
-use quorate_storage::backend::{Table, View};
+use quorate_storage::backend::View;
 
 use crate::command::Alarm;
 use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, EventKind, KeyValue};
 use crate::lease;
 use crate::mutants::mutant;
-use crate::mvcc::layout::{self, Touch};
+use crate::mvcc::changes::{self, Change, Touch};
 use crate::mvcc::range::{self, Span};
 use crate::mvcc::{compaction, versions};
 use crate::request::Range;
 use crate::response::RangeResponse;
-use crate::store::{Committed, Store};
+use crate::store::Committed;
 
 /// A state. Cheap to clone; holds the engine's view as long as it lives.
 #[derive(Clone, Debug)]
@@ -75,14 +74,9 @@ impl Reader {
             return Err(ApplyError::Compacted.into());
         }
         let begin = from + i64::from(mutant!(CatchUpSkipsRevision)) - i64::from(mutant!(CatchUpTooEarly));
-        let bounds = (
-            Bound::Included(layout::change_key(begin, 0)),
-            Bound::Included(layout::change_key(to.min(self.span.newest), u32::MAX)),
-        );
         let mut events = Vec::new();
-        for pair in self.committed.scan(Table::Changes, bounds.0, bounds.1) {
-            let (row, value) = pair?;
-            let (revision, touch, key) = layout::change(&row, &value)?;
+        for change in changes::between(&self.committed, begin, to.min(self.span.newest)) {
+            let Change { revision, touch, key } = change?;
             let prev_kv =
                 versions::at(&self.committed, &key, revision - i64::from(!mutant!(CatchUpWrongPrevKv)))?;
             let (kind, kv) = match touch {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use quorate_storage::backend::{BackendError, Batch, Change, Pair, Table, View};
 
+use crate::mvcc::changes::{self, Row};
 use crate::mvcc::counts::Counts;
 
 /// A scan's pairs.
@@ -69,11 +70,13 @@ pub(crate) struct Overlay {
     counts: Counts,
     /// By the table's discriminant.
     changes: [Changes; Table::ALL.len()],
+    /// The row of `Changes` that is being filled, behind all others.
+    row: Row,
 }
 
 impl Overlay {
     pub(crate) fn new(Committed { view, counts }: Committed) -> Self {
-        Self { view, counts, changes: Default::default() }
+        Self { view, counts, changes: Default::default(), row: Row::default() }
     }
 
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
@@ -82,6 +85,22 @@ impl Overlay {
 
     pub(crate) fn delete(&mut self, table: Table, key: Bytes) {
         self.changes[table as usize].insert(key, None);
+    }
+
+    /// Notes what a revision did; `sub` counts within the revision.
+    pub(crate) fn change(&mut self, sub: u32, change: &changes::Change) {
+        if self.row.is_full() {
+            self.close_changes();
+        }
+        self.row.push(sub, change);
+    }
+
+    /// The next change gets into a new row.
+    pub(crate) fn close_changes(&mut self) {
+        if !self.row.is_empty() {
+            let (key, value) = self.row.take();
+            self.put(Table::Changes, key, value);
+        }
     }
 
     /// Tells of a key that stands in `Newest` since just now.
@@ -109,7 +128,8 @@ impl Overlay {
     }
 
     /// What is to be committed, and the counts behind it.
-    pub(crate) fn into_batch(self) -> (Batch, Counts) {
+    pub(crate) fn into_batch(mut self) -> (Batch, Counts) {
+        self.close_changes();
         let mut batch = Batch { changes: Vec::with_capacity(self.changes.iter().map(BTreeMap::len).sum()) };
         for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
             batch.changes.extend(changes.into_iter().map(|(key, value)| match value {
@@ -151,12 +171,18 @@ impl Store for Overlay {
             Bound::Included(from) | Bound::Excluded(from) => from.clone(),
             Bound::Unbounded => Bytes::new(),
         };
-        let changed: Vec<(Bytes, Option<Bytes>)> = self.changes[table as usize]
+        let mut changed: Vec<(Bytes, Option<Bytes>)> = self.changes[table as usize]
             .range(start..)
             .take_while(|(key, _)| inside(key) || !past(key, &to))
             .filter(|(key, _)| inside(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
+        if table == Table::Changes && !self.row.is_empty() {
+            let (key, value) = self.row.pair();
+            if inside(&key) {
+                changed.push((key, Some(value)));
+            }
+        }
         let stored = self.view.scan(table, from.clone(), to.clone()).peekable();
         Box::new(Merged { stored, changed: changed.into_iter().peekable() })
     }

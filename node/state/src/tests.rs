@@ -10,7 +10,7 @@ use quorate_storage::backend::memory::MemoryBackend;
 
 use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseGrant, LeaseRevoke};
 use crate::error::{ApplyError, ReadError};
-use crate::event::KeyValue;
+use crate::event::{Event, KeyValue};
 use crate::machine::{Entry, Origin, Payload, StateMachine};
 use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Range, Relation, Target, Txn};
 use crate::response::{Body, Response};
@@ -233,13 +233,20 @@ proptest::proptest! {
             proptest::prop_assert_eq!(one.reader().hash(revision).expect("works"), other.reader().hash(revision).expect("works"));
         }
         let from = compacted + 1;
-        let mut caught_up = one.reader().events(from, i64::MAX).expect("readable");
         let mut seen: Vec<_> = events.into_iter().filter(|event| event.kv.mod_revision >= from).collect();
-        for event in caught_up.iter_mut().chain(&mut seen) {
-            // What lay before the compacted revision may be forgotten.
-            event.prev_kv = event.prev_kv.take().filter(|kv| kv.mod_revision >= from);
+        // What lay before the compacted revision may be forgotten.
+        let without_forgotten = |event: &mut Event| event.prev_kv = event.prev_kv.take().filter(|kv| kv.mod_revision >= from);
+        seen.iter_mut().for_each(without_forgotten);
+        for machine in [&one, &other] {
+            let mut caught_up = machine.reader().events(from, i64::MAX).expect("readable");
+            caught_up.iter_mut().for_each(without_forgotten);
+            proptest::prop_assert_eq!(&caught_up, &seen);
+            if let Some(middle) = seen.get(seen.len() / 2).map(|event| event.kv.mod_revision) {
+                let some = machine.reader().events(middle, middle + 1).expect("readable");
+                let wanted = seen.iter().filter(|event| (middle..=middle + 1).contains(&event.kv.mod_revision));
+                proptest::prop_assert_eq!(some.iter().map(|it| &it.kv).collect::<Vec<_>>(), wanted.map(|it| &it.kv).collect::<Vec<_>>());
+            }
         }
-        proptest::prop_assert_eq!(caught_up, seen);
     }
 }
 

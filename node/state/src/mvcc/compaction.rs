@@ -6,34 +6,41 @@ use bytes::Bytes;
 
 use quorate_storage::backend::Table;
 
-use super::layout::{self, Touch};
+use super::changes::{self, Change, Touch};
+use super::layout;
 use super::versions::{Version, versions};
 use crate::error::MachineError;
 use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
-/// Removes up to `rows_max` rows of `Changes` up to the compacted revision, and the versions that they made superfluous.
-/// Whether rows are left.
-pub(crate) fn compact(store: &mut Overlay, compacted: i64, rows_max: usize) -> Result<bool, MachineError> {
+/// Removes the rows of `Changes` up to the compacted revision, and the versions that they made superfluous; stops behind the row
+/// with which it has removed `changes_max` changes. Whether there may be more.
+pub(crate) fn compact(store: &mut Overlay, compacted: i64, changes_max: usize) -> Result<bool, MachineError> {
     let last = compacted + i64::from(mutant!(CompactionDropsDelete));
-    let to = Bound::Included(layout::change_key(last, u32::MAX));
-    let mut rows = Vec::new();
-    for pair in store.scan(Table::Changes, Bound::Unbounded, to).take(rows_max + 1) {
-        rows.push(pair?);
-    }
-    let left = rows.len() > rows_max;
-    rows.truncate(rows_max);
-    for (row, value) in rows {
-        let (revision, touch, key) = layout::change(&row, &value)?;
-        if revision > compacted && touch != Touch::Deleted {
-            continue;
+    let forgotten = |change: &Change| {
+        change.revision <= compacted || change.revision == last && change.touch == Touch::Deleted
+    };
+    let (mut rows, mut size) = (Vec::new(), 0);
+    for row in changes::rows(store, 0) {
+        let (row, changes) = row?;
+        if size >= changes_max || changes.first().is_none_or(|first| first.revision > last) {
+            break;
         }
-        for revision in superfluous(store, &key, compacted)? {
-            store.delete(Table::History, layout::history_key(&key, revision));
-        }
-        store.delete(Table::Changes, row);
+        size += changes.len();
+        rows.push((row, changes));
     }
-    Ok(left)
+    for (row, mut changes) in rows {
+        for change in changes.extract_if(.., |change| forgotten(change)) {
+            for revision in superfluous(store, &change.key, compacted)? {
+                store.delete(Table::History, layout::history_key(&change.key, revision));
+            }
+        }
+        match changes.is_empty() {
+            true => store.delete(Table::Changes, row),
+            false => store.put(Table::Changes, row, changes::encode(&changes)),
+        }
+    }
+    Ok(size >= changes_max)
 }
 
 /// The revisions of a key's versions in `History` that no read at or behind `compacted` sees.

@@ -1,10 +1,10 @@
-//! The bytes of keys and values in the tables `Newest`, `History` and `Changes`.
+//! The bytes of keys and values in the tables `Newest` and `History`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::error::MachineError;
-use crate::event::{Event, EventKind, KeyValue};
+use crate::event::KeyValue;
 
 #[derive(Clone, PartialEq, Message)]
 struct Version {
@@ -80,55 +80,4 @@ pub(crate) fn split_history_key(bytes: &[u8]) -> Result<(Bytes, i64), MachineErr
         }
     }
     Ok((key.freeze(), (!u64::from_be_bytes(*revision)).cast_signed()))
-}
-
-/// The key in `Changes`: revisions in order, within one in the order of operations.
-pub(crate) fn change_key(revision: i64, sub: u32) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(12);
-    bytes.put_i64(revision);
-    bytes.put_u32(sub);
-    bytes.freeze()
-}
-
-/// What a revision did to a key. The discriminants are part of the disk format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Touch {
-    /// A put of a key that was there.
-    Changed = 0,
-    Deleted = 1,
-    /// A put of a key that was not there.
-    Created = 2,
-}
-
-impl Touch {
-    /// What an event did to its key.
-    pub(crate) fn of(event: &Event) -> Self {
-        match event.kind {
-            EventKind::Put if event.kv.version == 1 => Self::Created,
-            EventKind::Put => Self::Changed,
-            EventKind::Delete => Self::Deleted,
-        }
-    }
-}
-
-/// The value in `Changes`.
-pub(crate) fn change_value(touch: Touch, key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(1 + key.len());
-    bytes.put_u8(touch as u8);
-    bytes.put_slice(key);
-    bytes.freeze()
-}
-
-/// Revision, kind and user key of a row in `Changes`.
-pub(crate) fn change(key: &[u8], value: &Bytes) -> Result<(i64, Touch, Bytes), MachineError> {
-    let malformed = || MachineError::Malformed("change");
-    let revision = i64::from_be_bytes(*key.first_chunk::<8>().ok_or_else(malformed)?);
-    let touch = match value.first() {
-        Some(0) => Touch::Changed,
-        Some(1) => Touch::Deleted,
-        Some(2) => Touch::Created,
-        Some(_) | None => return Err(malformed()),
-    };
-    Ok((revision, touch, value.slice(1..)))
 }

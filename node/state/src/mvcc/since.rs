@@ -6,9 +6,7 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 
-use quorate_storage::backend::Table;
-
-use super::layout::{self, Touch};
+use super::changes::{self, Change, Touch};
 use super::range::count;
 use super::versions::{self, newest};
 use crate::error::MachineError;
@@ -55,11 +53,9 @@ impl Since {
         if revisions.unsigned_abs() > keys_now.saturating_mul(REVISIONS_PER_KEY_MAX) {
             return Ok(None);
         }
-        let from = Bound::Included(layout::change_key(revision + 1, 0));
         let mut touched: BTreeMap<Bytes, There> = BTreeMap::new();
-        for pair in store.scan(Table::Changes, from, Bound::Unbounded) {
-            let (row, value) = pair?;
-            let (_, touch, key) = layout::change(&row, &value)?;
+        for change in changes::between(store, revision + 1, newest) {
+            let Change { revision: _, touch, key } = change?;
             if bounds.contains(&key) {
                 let first = There { then: touch != Touch::Created, now: true };
                 touched.entry(key).or_insert(first).now = touch != Touch::Deleted;

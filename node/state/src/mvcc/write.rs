@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use quorate_storage::backend::Table;
 
-use super::layout::{self, Touch};
+use super::changes::{Change, Touch};
+use super::layout;
 use super::range::{Span, range};
 use super::versions::{bounds, newest};
 use crate::error::{ApplyError, MachineError, ReadError};
@@ -130,8 +131,9 @@ impl<'a> Writer<'a> {
 
     fn record(&mut self, event: Event) {
         let sub = u32::try_from(self.events.len()).expect("a command has fewer operations");
-        let value = layout::change_value(Touch::of(&event), &event.kv.key);
-        self.store.put(Table::Changes, layout::change_key(self.revision(), sub), value);
+        let change =
+            Change { revision: self.revision(), touch: Touch::of(&event), key: event.kv.key.clone() };
+        self.store.change(sub, &change);
         if mutant!(TxnEventTwice) && !self.events.is_empty() {
             self.events.push(event.clone());
         }
