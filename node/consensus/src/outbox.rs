@@ -132,10 +132,11 @@ impl Outbox {
     /// The end of a step.
     ///
     /// The commit index is stored only as far as the log is durable. A crash may keep the hard state and lose the entries that
-    /// came with it: a history would then pass for committed that a leader had replaced. (A log of slots starts from what was
-    /// applied, and does not look at it.)
+    /// came with it: a history would then pass for committed that a leader had replaced. It never falls, though a log of slots
+    /// is durable up to less while one of its older slots is written again.
     pub(crate) fn flush(&mut self, hard_state: HardState, leadership: Leadership, effects: &mut Vec<Effect>) {
-        let hard_state = HardState { commit: hard_state.commit.min(self.durable), ..hard_state };
+        let commit = hard_state.commit.min(self.durable).max(self.saved.commit);
+        let hard_state = HardState { commit, ..hard_state };
         let must_save = HardState { commit: self.saved.commit, ..hard_state } != self.saved;
         if must_save || !self.fresh.is_empty() {
             self.last_write = self.this_write();

@@ -9,6 +9,7 @@ use quorate_state::machine::{self, Payload};
 use quorate_storage::backend::Table;
 
 use crate::error::Fatal;
+use crate::host::Retention;
 use crate::log::SharedLog;
 use crate::mutants::{self, mutant};
 use crate::output::{Answer, Failure, Output};
@@ -134,9 +135,7 @@ impl Replica {
     fn maybe_persist(&mut self, log: &mut SharedLog) -> Result<(), Fatal> {
         let applied = self.state_index();
         let base = log.group(self.group).snapshot_index();
-        if !self.persisting
-            && applied.0 - base.0 >= self.retention.release_after + self.retention.catch_up_entries
-        {
+        if !self.persisting && applied.0 - base.0 >= self.retention.release_after + self.kept_entries() {
             self.persisting = true;
             self.outputs.push(Output::Persist { group: self.group, through: applied });
             if mutant!(LogReleasedEarly) {
@@ -146,10 +145,17 @@ impl Replica {
         Ok(())
     }
 
+    /// Applied entries that stay in the log.
+    fn kept_entries(&self) -> u64 {
+        let Retention { catch_up_entries, witness_headers, .. } = self.retention;
+        let witness = self.membership().is_witness(self.id);
+        catch_up_entries + if witness { witness_headers } else { 0 }
+    }
+
     /// The backend is durable up to `through`: the log may drop what lies before.
     pub(crate) fn persisted(&mut self, through: Index, log: &mut SharedLog) -> Result<(), Fatal> {
         self.persisting = false;
-        Ok(log.0.release(self.group.0, through.0.saturating_sub(self.retention.catch_up_entries))?)
+        Ok(log.0.release(self.group.0, through.0.saturating_sub(self.kept_entries()))?)
     }
 
     /// The state as it is now, for a member that lacks the log before it.

@@ -35,11 +35,14 @@ pub struct Retention {
     /// ... but these stay, so that a member that is a little behind needs no snapshot (etcd's
     /// `--snapshot-catchup-entries`).
     pub catch_up_entries: u64,
+    /// A witness keeps so many more, as headers without bodies: it has no snapshot for a member that stopped before it heard
+    /// that what it holds is chosen. More than a leader has under way in general.
+    pub witness_headers: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { release_after: 10_000, catch_up_entries: 5_000 }
+        Self { release_after: 10_000, catch_up_entries: 5_000, witness_headers: 100_000 }
     }
 }
 

@@ -69,7 +69,7 @@ impl Cluster {
                 protocol,
                 consensus: Config::new(id, id.0),
                 wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
-                retention: Retention { release_after: 40, catch_up_entries: 20 },
+                retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 100 },
                 initial: initial.clone(),
             };
             let backend = MemoryBackend::default();

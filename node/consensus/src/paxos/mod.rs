@@ -147,8 +147,10 @@ impl Paxos {
         log: &dyn LogRead,
         now: Time,
     ) -> Result<Self, StartError> {
-        // `established` is a chosen prefix that is durable here: stored when the voters change.
-        let chosen = mark.index.max(Index(hard_state.established.0)).max(log.snapshot_index());
+        // Chosen prefixes that are durable here: `established` is stored when the voters change, `commit` with every write.
+        // Without the latter an acceptor would prepare slots that others, who know them to be chosen, hold no more.
+        let stored = hard_state.commit.max(Index(hard_state.established.0)).min(log.last_index());
+        let chosen = mark.index.max(stored).max(log.snapshot_index());
         let mut paxos = Self {
             random: Random::new(config.seed ^ config.id.0.rotate_left(32)),
             config,

@@ -26,6 +26,8 @@ const KEYS: u64 = 6;
 const TTL_S_MAX: u64 = 4;
 /// A client's patience; longer than an election, so that most requests get through one.
 pub(super) const PATIENCE_MS: u64 = 5_000;
+/// Revisions ahead that nobody reaches before a request is decided.
+const FUTURE: i64 = 1_000_000;
 /// Between two operations of a client, at most.
 const PAUSE_MS_MAX: u64 = 150;
 
@@ -157,6 +159,18 @@ impl Clients {
         Compare { relation, key, range_end, target: Some(target) }
     }
 
+    /// A transaction within: its condition is about a key that the one around it writes before, and holds as that key was at first.
+    fn inner_txn(&self, client: usize, random: &mut Random, written: [&Bytes; 2]) -> Txn {
+        let operation = |kind| request::Operation { kind: Some(kind) };
+        let compare =
+            Compare { key: written[0].clone(), range_end: Bytes::new(), ..self.any_compare(random) };
+        let put = Put { ignore_lease: false, ..self.any_put(client, random, 2) };
+        let read = operation(OperationKind::Range(any_range(random)));
+        let free = !written.contains(&&put.key);
+        let put = free.then(|| operation(OperationKind::Put(put)));
+        Txn { compares: vec![compare], success: put.into_iter().collect(), failure: vec![read] }
+    }
+
     /// Several keys at once: writes, deletions and reads, whichever way the conditions fall out.
     fn any_txn(&self, client: usize, random: &mut Random) -> Txn {
         let operation = |kind| request::Operation { kind: Some(kind) };
@@ -168,8 +182,20 @@ impl Clients {
         if second.key != first.key {
             success.push(operation(OperationKind::Put(second.clone())));
         }
-        success.push(operation(OperationKind::Put(first)));
-        success.push(operation(OperationKind::Range(any_range(random))));
+        success.push(operation(OperationKind::Put(first.clone())));
+        if random.chance(25) {
+            success.push(operation(OperationKind::Txn(self.inner_txn(
+                client,
+                random,
+                [&first.key, &second.key],
+            ))));
+        }
+        // Behind the writes: they must not stay when it is refused.
+        let mut last = any_range(random);
+        if random.chance(5) {
+            last.revision = self.revision + FUTURE;
+        }
+        success.push(operation(OperationKind::Range(last)));
         let mut failure = vec![operation(OperationKind::Range(any_range(random)))];
         if random.chance(40) {
             let (key, range_end) = any_span(random);

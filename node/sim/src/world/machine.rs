@@ -97,7 +97,7 @@ impl Machine {
             protocol,
             consensus,
             wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
-            retention: Retention { release_after: 40, catch_up_entries: 20 },
+            retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 60 },
             initial: self.initial.clone(),
         };
         self.boots += 1;
