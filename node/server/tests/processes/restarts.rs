@@ -56,17 +56,22 @@ async fn killed_and_stopped_leaders(protocol: &str) {
     assert_eq!(count_as(follower, true).await, 5, "serializable on {}", follower.name);
 }
 
-/// Puts so many keys through one member, several at a time.
+/// Puts so many keys through one member, several at a time. A put that a change of leader left without an answer is asked again.
 async fn fill(member: &Member, keys: usize) {
     const WORKERS: usize = 64;
     let kv = KvClient::connect(member.client.clone()).await.expect("a connection");
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let mut kv = kv.clone();
+        let kv = kv.clone();
         workers.spawn(async move {
             for number in (worker..keys).step_by(WORKERS) {
-                let key = format!("k/{number:08}").into();
-                kv.put(PutRequest { key, value: "v".into(), ..Default::default() }).await.expect("a put");
+                let key = format!("k/{number:08}");
+                until("a put", || {
+                    let mut kv = kv.clone();
+                    let put = PutRequest { key: key.clone().into(), value: "v".into(), ..Default::default() };
+                    async move { kv.put(put).await.ok() }
+                })
+                .await;
             }
         });
     }
