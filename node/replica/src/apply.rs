@@ -26,9 +26,15 @@ impl Replica {
         Index(self.state.applied().0)
     }
 
-    /// Whether decided entries wait to be applied.
+    /// Whether decided entries can be applied now.
     pub(crate) fn has_work(&self) -> bool {
-        self.appliable() > self.state_index()
+        self.appliable() > self.state_index() && self.backend.has_room()
+    }
+
+    /// Whether decided entries wait until the engine has caught up with the disk. The log goes on meanwhile: a member whose
+    /// disk is slow at merging files stays a leader or a follower.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.appliable() > self.state_index() && !self.backend.has_room()
     }
 
     /// Entries are applied once decided and durable here: the state never outruns the log.

@@ -42,7 +42,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { release_after: 10_000, catch_up_entries: 5_000, witness_headers: 100_000 }
+        Self { release_after: 20_000, catch_up_entries: 5_000, witness_headers: 100_000 }
     }
 }
 
@@ -167,7 +167,7 @@ impl Host {
     /// Installs a snapshot that was received whole. Nothing happens if this member has its last entry already.
     ///
     /// # Errors
-    /// The member must end; its next start fails unless the state was written whole.
+    /// The member must end.
     pub fn install(
         &mut self,
         now: Time,
@@ -195,6 +195,12 @@ impl Host {
             .values()
             .map(|replica| if replica.has_work() { Time(0) } else { replica.deadline() });
         deadlines.min().unwrap_or(Time(u64::MAX))
+    }
+
+    /// Whether some group waits for room in its engine; nothing tells when there is some.
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        self.replicas.values().any(Replica::is_held_up)
     }
 
     /// A group's replica.
@@ -353,9 +359,7 @@ impl Replica {
         chunks.into_iter().for_each(|chunk| whole.changes.extend(chunk.changes));
         whole.changes.push(StateMachine::installed_mark(index.0));
         let machine = |error: quorate_storage::backend::BackendError| Fatal::Machine(error.into());
-        self.backend.clear().map_err(machine)?;
-        self.backend.commit(whole).map_err(machine)?;
-        self.backend.persist().map_err(machine)?;
+        self.backend.replace(whole).map_err(machine)?;
         self.state = StateMachine::open(Arc::clone(&self.backend), bytes::Bytes::new())?;
         log.0.reset(self.group.0, index.0, epoch.0)?;
         self.commit = self.commit.max(index);

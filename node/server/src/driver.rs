@@ -35,6 +35,8 @@ const QUEUE_MAX: usize = 16_384;
 const BATCH_MAX: usize = 2_048;
 /// The driver wakes at least this often.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+/// While the engine is behind, it is looked at this often.
+const HELD_UP_MAX: Duration = Duration::from_millis(5);
 
 /// What a driver is told.
 #[derive(Debug)]
@@ -250,7 +252,8 @@ impl Driver {
 
     /// One round: wait, step what is at hand, flush once. `false` when it is over.
     async fn turn(&mut self) -> Result<bool, Fatal> {
-        let wait = Duration::from_millis(self.host.deadline().since_ms(self.now())).min(IDLE_MAX);
+        let wake_within = if self.host.is_held_up() { HELD_UP_MAX } else { IDLE_MAX };
+        let wait = Duration::from_millis(self.host.deadline().since_ms(self.now())).min(wake_within);
         let first = if wait.is_zero() {
             self.queue.try_recv().ok()
         } else {

@@ -51,7 +51,7 @@ fn without_huge_pages() {
 }
 
 fn start(config: Config, ignored: &[&str]) -> ExitCode {
-    let filter = EnvFilter::try_new(format!("{},fjall=warn,lsm_tree=warn,h2=warn", config.log_level))
+    let filter = EnvFilter::try_new(format!("{},lsm_tree=warn,h2=warn", config.log_level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     if config.log_json {

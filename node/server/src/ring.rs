@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quorate_state::event::Event;
 
 /// Revisions kept, at most; older ones are read from the backend.
-const REVISIONS_MAX: usize = 8_192;
+const REVISIONS_MAX: usize = 4_096;
 /// Bytes of keys and values kept, at most.
-const BYTES_MAX: usize = 32 << 20;
+const BYTES_MAX: usize = 8 << 20;
 
 #[derive(Debug, Default)]
 struct Inner {

@@ -16,7 +16,7 @@ use quorate_replica::change::MembershipChange;
 use quorate_replica::error::BootError;
 use quorate_replica::event::{GroupId, Request};
 use quorate_replica::host::{Host, HostConfig, Retention};
-use quorate_storage::backend::fjall::{Engine, EngineConfig};
+use quorate_storage::backend::tree::{Engine, EngineConfig};
 use quorate_storage::backend::{Backend, BackendError};
 use quorate_storage::disk::{Disk, DiskError, RealDisk};
 use quorate_storage::wal;
@@ -72,7 +72,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let start = Instant::now();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir)?);
     let identity = identify(&config, Arc::clone(&disk), peer_tls.clone()).await?;
-    let engine = Engine::open(&config.data_dir.join("state"), EngineConfig::default())?;
+    let engine = Engine::new(&config.data_dir.join("state"), EngineConfig::default());
     let backend: Arc<dyn Backend> = Arc::new(engine.group(GroupId::DEFAULT.0)?);
     // Not before the data is open: a port that takes connections and does not answer keeps others waiting.
     let clients = listen::bind(&config.listen_client).await?;

@@ -4,8 +4,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::fjall::{Engine, EngineConfig};
 use super::memory::MemoryBackend;
+use super::tree::{Engine, EngineConfig};
 use super::{Backend, Batch, Change, Pair, Table, View};
 
 fn bytes(text: &str) -> Bytes {
@@ -52,8 +52,9 @@ fn contract(backend: &dyn Backend) {
     assert_eq!(all(&*copy), "a b", "a copy lives on");
     assert_eq!(all(&*backend.view()), "b");
     backend.persist().expect("works");
-    backend.clear().expect("works");
-    assert_eq!(all(&*backend.view()), "");
+    backend.replace(Batch { changes: vec![put(Table::Newest, "n", "1")] }).expect("works");
+    assert_eq!(all(&*backend.view()), "n", "nothing else is left");
+    assert_eq!(all(&*copy), "a b", "the copy still lives");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn the_engine_in_memory_keeps_the_contract() {
 #[test]
 fn the_engine_on_disk_keeps_the_contract_and_what_was_persisted() {
     let folder = tempfile::tempdir().expect("a folder");
-    let open = || Engine::open(folder.path(), EngineConfig::default()).expect("opens");
+    let open = || Engine::new(folder.path(), EngineConfig::default());
     let engine = open();
     contract(&engine.group(1).expect("a group"));
     let group = engine.group(2).expect("a group");
@@ -73,6 +74,59 @@ fn the_engine_on_disk_keeps_the_contract_and_what_was_persisted() {
     drop((group, engine));
     let group = open().group(2).expect("a group");
     assert_eq!(group.view().get(Table::Newest, b"k").expect("works"), Some(bytes("v")));
+}
+
+/// A backend that goes leaves what memory alone holds, as a crash does.
+#[test]
+fn every_start_finds_whole_batches_up_to_one_at_or_behind_the_last_persist() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let value = "v".repeat(300 << 10);
+    let (mut written, mut persisted) = (0_usize, 0);
+    for start in 0..20 {
+        let group = Engine::new(folder.path(), EngineConfig::default()).group(1).expect("a group");
+        let view = group.view();
+        let last = view.get(Table::Meta, b"last").expect("works");
+        let last =
+            last.map_or(0, |last| std::str::from_utf8(&last).expect("text").parse().expect("a number"));
+        assert!((persisted..=written).contains(&last), "{last} of {persisted} to {written} at start {start}");
+        let wanted: Vec<String> = (1..=last).map(|number| format!("{number:03}")).collect();
+        let found = keys(view.scan(Table::Newest, Bound::Unbounded, Bound::Unbounded));
+        assert_eq!(found, wanted.join(" "), "start {start}");
+        written = last;
+        for _ in 0..start * 3 {
+            written += 1;
+            let text = format!("{written:03}");
+            let changes = vec![put(Table::Newest, &text, &value), put(Table::Meta, "last", &text)];
+            group.commit(Batch { changes }).expect("works");
+            if written % 20 == 0 {
+                group.persist().expect("works");
+                persisted = written;
+            }
+        }
+    }
+    assert!(persisted > 0);
+}
+
+#[test]
+fn a_replaced_state_is_there_at_the_next_start_and_views_of_the_old_one_live_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Engine::new(folder.path(), EngineConfig::default()).group(1).expect("a group");
+    let all = |view: &dyn View| keys(view.scan(Table::Newest, Bound::Unbounded, Bound::Unbounded));
+    let group = open();
+    group.commit(Batch { changes: vec![put(Table::Newest, "old", "1")] }).expect("works");
+    group.persist().expect("works");
+    let before = group.view();
+    group.replace(Batch { changes: vec![put(Table::Newest, "new", "1")] }).expect("works");
+    assert_eq!((all(&*before), all(&*group.view())), ("old".to_owned(), "new".to_owned()));
+    drop((before, group));
+    // A crash before the new state counts leaves its folder behind.
+    let leftover = folder.path().join("group-1").join("2");
+    std::fs::create_dir(&leftover).expect("a folder");
+    let group = open();
+    assert_eq!(all(&*group.view()), "new");
+    assert!(!leftover.exists() && !folder.path().join("group-1").join("0").exists());
+    group.replace(Batch::default()).expect("works");
+    assert_eq!(all(&*group.view()), "");
 }
 
 #[test]

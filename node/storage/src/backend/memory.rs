@@ -76,8 +76,10 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
-    fn clear(&self) -> Result<(), BackendError> {
-        *self.lock() = State::default();
+    fn replace(&self, batch: Batch) -> Result<(), BackendError> {
+        let mut tables = Arc::default();
+        apply(&mut tables, &batch);
+        *self.lock() = State { now: Arc::clone(&tables), persisted: tables, unpersisted: Vec::new() };
         Ok(())
     }
 

@@ -6,9 +6,10 @@
 
 #[cfg(test)]
 mod contract;
-pub mod fjall;
+mod generation;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
+pub mod tree;
 
 use std::fmt::Debug;
 use std::ops::Bound;
@@ -85,11 +86,16 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// # Errors
     /// The engine's; the member ends.
     fn persist(&self) -> Result<(), BackendError>;
-    /// Removes everything, durably: the state before a received snapshot is written in.
+    /// The batch takes the place of everything, durably and at once: the state of a received snapshot. A crash leaves the old
+    /// state or the new one.
     ///
     /// # Errors
     /// The engine's; the member ends.
-    fn clear(&self) -> Result<(), BackendError>;
+    fn replace(&self, batch: Batch) -> Result<(), BackendError>;
+    /// Whether the engine keeps up with what is committed. [`Self::commit`] works without, too, at the cost of memory.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// Bytes on disk, and bytes of live data (an estimate).
     fn size_bytes(&self) -> (u64, u64);
 }

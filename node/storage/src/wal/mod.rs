@@ -157,7 +157,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20, segment_headers_max: 65_536, cache_bytes_max: 16 << 20 }
+        Self { segment_bytes_max: 64 << 20, segment_headers_max: 65_536, cache_bytes_max: 4 << 20 }
     }
 }
 
