@@ -21,8 +21,12 @@ pub enum Scene {
     Reads,
     /// Three voters with slow disks whose power fails.
     Disks,
-    /// Four voters, whose leaders change the membership and are cut off (Ongaro, raft-dev, July 2015).
+    /// Four voters, whose leaders change the membership and are cut off.
     Changes,
+    /// Four voters; who is elected is cut off at once, and asked to remove somebody (Ongaro, raft-dev, July 2015).
+    Ambushes,
+    /// Three voters, one of which was away while the others wrote; power fails while it catches up (ZOOKEEPER-4643).
+    CatchingUp,
 }
 
 impl fmt::Display for Scene {
@@ -32,6 +36,8 @@ impl fmt::Display for Scene {
             Self::Reads => "reads",
             Self::Disks => "disks",
             Self::Changes => "changes",
+            Self::Ambushes => "ambushes",
+            Self::CatchingUp => "catching-up",
         })
     }
 }
@@ -40,9 +46,11 @@ impl FromStr for Scene {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Elections, Self::Reads, Self::Disks, Self::Changes];
+        let all =
+            [Self::Elections, Self::Reads, Self::Disks, Self::Changes, Self::Ambushes, Self::CatchingUp];
         let found = all.into_iter().find(|scene| scene.to_string() == name);
-        found.ok_or_else(|| format!("there is no scene {name:?}: choose elections, reads, disks or changes"))
+        let names = || all.map(|scene| scene.to_string()).join(", ");
+        found.ok_or_else(|| format!("there is no scene {name:?}: choose one of {}", names()))
     }
 }
 
@@ -59,9 +67,12 @@ pub fn run(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Res
         Scene::Reads => (3, false, &[lag, lag, lag, late, killed]),
         Scene::Disks => (3, false, &[slow_disk, slow_disk, somebody_gone]),
         Scene::Elections => (5, false, &[cut, cut, leader_gone, leader_alone, somebody_gone]),
+        Scene::Ambushes => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
+        Scene::CatchingUp => (3, false, &[cut, leader_alone, leader_gone, slow_disk, somebody_gone]),
         Scene::Changes => (4, true, &[cut, leader_alone, |_| Fault::Churn, |_| Fault::Churn, leader_gone]),
     };
-    let world = World::new(protocol, seed, voters, story).churning(churns);
+    let world =
+        World::new(protocol, seed, voters, story).churning(churns).ambushing(scene == Scene::Ambushes);
     world.run_schedule(Schedule::of_few(seed, FAULTY_MS, few))
 }
 

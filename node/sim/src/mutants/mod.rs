@@ -97,8 +97,9 @@ impl Bug {
         };
         let scene = match self {
             Self::Consensus(OfConsensus::CommitOlderTermByCounting) => Some(Scene::Elections),
-            Self::Consensus(OfConsensus::ChangeBeforeOwnCommit)
-            | Self::Replica(OfReplica::UpdatePromotesLearner) => Some(Scene::Changes),
+            Self::Consensus(OfConsensus::ChangeBeforeOwnCommit) => Some(Scene::Ambushes),
+            Self::Consensus(OfConsensus::Zookeeper4643) => Some(Scene::CatchingUp),
+            Self::Replica(OfReplica::UpdatePromotesLearner) => Some(Scene::Changes),
             Self::Replica(OfReplica::ReadIdReused | OfReplica::ReadIdsStartOver) => Some(Scene::Reads),
             Self::Replica(OfReplica::AppliedBeforeDurable | OfReplica::LogReleasedEarly) => {
                 Some(Scene::Disks)

@@ -145,8 +145,10 @@ fn of_replica(bug: OfReplica) -> &'static [Kind] {
         It::PromotionNotStored | It::UpdatePromotesLearner | It::RemovedMembersReturn => {
             &[Kind::Roles, Kind::Stuck, Kind::Epochs, Kind::Agreement, Kind::Durable, Kind::Complete]
         }
-        It::EventsLost | It::EventsTwice | It::EventsOutOfOrder => &[Kind::Watches, Kind::States],
+        // What was published does not add up to what is held at the end (`Kept`).
+        It::EventsLost | It::EventsTwice | It::EventsOutOfOrder => &[Kind::Watches, Kind::States, Kind::Kept],
         It::DeposedLeaderRevokes => &[Kind::Leases],
-        It::SnapshotNamedTooLate => STATES,
+        // Its receiver lacks the entries between the state and the name, and ends.
+        It::SnapshotNamedTooLate => &[Kind::States, Kind::Kept, Kind::Order, Kind::Ended],
     }
 }

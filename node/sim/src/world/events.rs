@@ -50,10 +50,12 @@ impl World {
             Happening::Synced { member, .. } | Happening::Persisted { member, .. } => Some(*member),
             Happening::Reset { at, .. } => Some(*at),
             Happening::Churn { asked } => Some(*asked),
+            Happening::Ambush { leader } => Some(*leader),
             Happening::Ask { .. }
             | Happening::WatchElsewhere { .. }
             | Happening::FaultBegins { .. }
             | Happening::FaultEnds { .. }
+            | Happening::AmbushEnds { .. }
             | Happening::Restart { .. }
             | Happening::CrashInSync { .. }
             | Happening::Operate => None,
@@ -86,6 +88,8 @@ impl World {
             Happening::Churn { asked } => {
                 self.churn_at(asked);
             }
+            Happening::Ambush { leader } => self.ambush(leader),
+            Happening::AmbushEnds { number } => self.ambush_ends(number),
             Happening::CrashInSync { member, boot } => self.crash_in_sync(member, boot),
             Happening::Reset { at, peer } => self.event(at, Event::Unreachable { peer, reset: true }),
         }

@@ -54,6 +54,8 @@ enum Happening {
     Restart { member: MemberId },
     Operate,
     Churn { asked: MemberId },
+    Ambush { leader: MemberId },
+    AmbushEnds { number: u64 },
     CrashInSync { member: MemberId, boot: u64 },
     Reset { at: MemberId, peer: MemberId },
 }
@@ -83,6 +85,8 @@ pub struct World {
     seen: sometimes::Seen,
     /// Whether members come and go.
     churns: bool,
+    /// Whether those who were just elected are ambushed, and how many were.
+    ambushes: Option<u64>,
     /// Witnesses: no client comes to them, and no state is looked at.
     without_data: BTreeSet<MemberId>,
     /// When somebody asked for a change of the membership last.
@@ -147,6 +151,7 @@ impl World {
             seen: sometimes::Seen::default(),
             // Every other world: those of one voter stay as they are.
             churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
+            ambushes: None,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             change_asked: Time(0),
             may_vote: (1..=voters).map(MemberId).collect(),
@@ -174,6 +179,12 @@ impl World {
     #[must_use]
     pub fn churning(self, churns: bool) -> Self {
         Self { churns, ..self }
+    }
+
+    /// Whether those who were just elected are ambushed.
+    #[must_use]
+    pub fn ambushing(self, ambushes: bool) -> Self {
+        Self { ambushes: ambushes.then_some(0), ..self }
     }
 
     fn sound(&mut self) -> Result<(), Finding> {

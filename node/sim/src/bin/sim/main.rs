@@ -43,7 +43,7 @@ enum Verb {
         /// Threads.
         #[arg(long, default_value_t = 1)]
         jobs: u64,
-        /// Worlds of this kind: elections, reads, disks or changes.
+        /// Worlds of this kind: elections, reads, disks, changes, ambushes or catching-up.
         #[arg(long)]
         scene: Option<Scene>,
     },
