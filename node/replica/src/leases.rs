@@ -16,6 +16,7 @@ use crate::envelope::{Envelope, LeaseTimes};
 use crate::error::Fatal;
 use crate::event::RequestId;
 use crate::log::SharedLog;
+use crate::mutants::mutant;
 use crate::output::{Answer, Failure};
 use crate::payload::Origin;
 use crate::pending::Pending;
@@ -172,6 +173,11 @@ impl Replica {
     /// Asks for one round for all questions since the last flush.
     pub(crate) fn lease_batch(&mut self, now: Time, log: &mut SharedLog) -> Result<(), Fatal> {
         if self.lease_rounds.batch.is_empty() {
+            return Ok(());
+        }
+        if mutant!(RenewedWithoutRound) {
+            let questions = std::mem::take(&mut self.lease_rounds.batch);
+            self.lease_rounds.confirmed.push((self.state_index(), questions));
             return Ok(());
         }
         let id = self.name_read();

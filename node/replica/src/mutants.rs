@@ -111,6 +111,8 @@ bugs! {
     /// A leader that was deposed goes on to measure leases, and asks its successor, which may have renewed them, to end them, as
     /// any client may (etcd #15247). Leases.
     DeposedLeaderRevokes,
+    /// A leader renews leases without a round that confirms it: its successor may have ended them (etcd #15247, #20616). Leases.
+    RenewedWithoutRound,
     /// A snapshot is the state of its moment but named after a later index. States.
     SnapshotNamedTooLate,
 }
