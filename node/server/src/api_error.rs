@@ -86,7 +86,7 @@ errors! {
     UNHEALTHY = Unavailable "unhealthy cluster";
     CORRUPT = DataLoss "corrupt cluster";
     NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition "rpc not supported for learner";
-    NOT_SUPPORTED_FOR_WITNESS = FailedPrecondition "quorate: rpc not supported for witness";
+    NOT_SUPPORTED_FOR_WITNESS = Unavailable "this member is a witness, which votes and holds no data: ask another member";
     BAD_LEADER_TRANSFEREE = FailedPrecondition "bad leader transferee";
     WRONG_DOWNGRADE_VERSION_FORMAT = InvalidArgument "wrong downgrade target version format";
     INVALID_DOWNGRADE_TARGET_VERSION = InvalidArgument "invalid downgrade target version";

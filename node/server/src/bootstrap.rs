@@ -189,19 +189,23 @@ fn found(config: &Config) -> Result<Identity, BootstrapError> {
         .iter()
         .map(|(name, peer_urls)| {
             let id = member_id(peer_urls, &config.token);
+            let witness = config.initial_witnesses.contains(name);
             let member = Member {
                 id,
                 name: name.clone(),
                 peer_urls: peer_urls.clone(),
                 client_urls: Vec::new(),
-                role: Role::Voter,
+                role: if witness { Role::Witness } else { Role::Voter },
                 zone: String::new(),
                 leader_priority: 0,
             };
             (id, member)
         })
         .collect();
-    let ids: Vec<[u8; 8]> = members.keys().map(|id| id.0.to_be_bytes()).collect();
+    let mut ids: Vec<[u8; 8]> = members.keys().map(|id| id.0.to_be_bytes()).collect();
+    // Founders that were told different roles are different clusters, which refuse each other.
+    let witnesses = members.values().filter(|member| member.role == Role::Witness);
+    ids.extend(witnesses.map(|member| member.id.0.to_be_bytes()));
     Ok(Identity {
         cluster_id: hash(ids.iter().map(<[u8; 8]>::as_slice)),
         member_id: member_id(own, &config.token),
@@ -306,6 +310,17 @@ mod tests {
         assert_ne!(a.member_id, b.member_id);
         assert!(matches!(found(&config("c", "http://h:1")), Err(BootstrapError::Unnamed { .. })));
         assert!(matches!(found(&config("a", "http://h:2")), Err(BootstrapError::Urls { .. })));
+    }
+
+    #[test]
+    fn founders_that_disagree_on_witnesses_are_different_clusters() {
+        let mut told = config("a", "http://h:1");
+        let plain = found(&told).unwrap();
+        told.initial_witnesses.insert("b".into());
+        let founded = found(&told).unwrap();
+        assert_ne!(founded.cluster_id, plain.cluster_id);
+        let b = founded.initial.members.values().find(|member| member.name == "b").unwrap();
+        assert_eq!(b.role, Role::Witness);
     }
 
     #[test]

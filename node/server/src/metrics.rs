@@ -35,6 +35,8 @@ pub struct Metrics {
     pub peer_send_failures: IntCounterVec,
     has_leader: IntGauge,
     is_leader: IntGauge,
+    is_learner: IntGauge,
+    is_witness: IntGauge,
     committed: IntGauge,
     applied: IntGauge,
     quota: IntGauge,
@@ -104,6 +106,8 @@ impl Metrics {
             ),
             has_leader: gauge("etcd_server_has_leader", "1 if a leader is known."),
             is_leader: gauge("etcd_server_is_leader", "1 if this member leads."),
+            is_learner: gauge("etcd_server_is_learner", "1 if this member is a learner."),
+            is_witness: gauge("quorate_server_is_witness", "1 if this member votes and holds no data."),
             committed: gauge("etcd_server_proposals_committed_total", "The last decided index."),
             applied: gauge("etcd_server_proposals_applied_total", "The last applied index."),
             quota: gauge("etcd_server_quota_backend_bytes", "The quota."),
@@ -121,6 +125,8 @@ impl Metrics {
         let leader = node.shows.leadership.borrow().leader;
         self.has_leader.set(i64::from(leader.is_some()));
         self.is_leader.set(i64::from(leader == Some(node.id)));
+        self.is_learner.set(i64::from(node.is_learner()));
+        self.is_witness.set(i64::from(node.is_witness()));
         self.committed.set(node.shows.status.borrow().as_ref().map_or(0, |status| whole(status.commit.0)));
         self.applied.set(whole(node.applied().0));
         self.quota.set(whole(node.config.quota_bytes));

@@ -225,6 +225,12 @@ impl Node {
         self.role() == Some(Role::Learner)
     }
 
+    /// Whether this member votes and holds no data.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        self.role() == Some(Role::Witness)
+    }
+
     /// The part of every reply.
     #[must_use]
     pub fn header(&self, revision: i64) -> Option<ResponseHeader> {

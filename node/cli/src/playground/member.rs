@@ -55,10 +55,19 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(number: usize, binary: &Path, folder: &Path, ports: &[Ports]) -> Self {
+    /// The member of this number; those after the first `data_members` are witnesses.
+    pub(super) fn new(
+        number: usize,
+        binary: &Path,
+        folder: &Path,
+        ports: &[Ports],
+        data_members: usize,
+    ) -> Self {
         let peer = |ports: &Ports| format!("http://127.0.0.1:{}", ports.peer);
         let cluster: Vec<String> =
             ports.iter().zip(1..).map(|(ports, number)| format!("m{number}={}", peer(ports))).collect();
+        let witnesses: Vec<String> =
+            (data_members + 1..=ports.len()).map(|number| format!("m{number}")).collect();
         let (name, own) = (format!("m{number}"), ports[number - 1]);
         let client = format!("http://127.0.0.1:{}", own.client);
         let arguments = vec![
@@ -69,6 +78,7 @@ impl Member {
             format!("--listen-peer-urls={}", peer(&own)),
             format!("--initial-advertise-peer-urls={}", peer(&own)),
             format!("--initial-cluster={}", cluster.join(",")),
+            format!("--initial-cluster-witnesses={}", witnesses.join(",")),
         ];
         let log = folder.join(format!("{name}.log"));
         Self { name, binary: binary.to_path_buf(), arguments, log, client, process: None }

@@ -29,6 +29,9 @@ pub struct Options {
     /// How many members
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     members: u16,
+    /// How many of them, the last ones, are witnesses: they vote and hold no data
+    #[arg(long, default_value_t = 0)]
+    witnesses: u16,
     /// Where their data is kept; a temporary folder, removed at the end, without it
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -75,6 +78,9 @@ fn choose_ports(options: &Options) -> Result<Vec<Ports>> {
 }
 
 async fn play(options: Options) -> Result<()> {
+    if options.witnesses * 2 >= options.members && options.witnesses > 0 {
+        bail!("--witnesses must be fewer than the members that hold data");
+    }
     let binary = node_binary()?;
     let ports = choose_ports(&options)?;
     let temporary = match &options.data_dir {
@@ -86,8 +92,9 @@ async fn play(options: Options) -> Result<()> {
         (None, Some(temporary)) => temporary.path().to_path_buf(),
         (None, None) => bail!("no folder"),
     };
-    let mut members = start(&binary, &folder, &ports)?;
-    let mut view = View::new(std::io::stdout().is_terminal(), &ports, &folder);
+    let data_members = usize::from(options.members.saturating_sub(options.witnesses));
+    let mut members = start(&binary, &folder, &ports, data_members)?;
+    let mut view = View::new(std::io::stdout().is_terminal(), &ports, data_members, &folder);
     view.introduce();
     let result = watch(&mut members, &mut view).await;
     println!("ending the members");
@@ -100,11 +107,11 @@ async fn play(options: Options) -> Result<()> {
     result
 }
 
-fn start(binary: &Path, folder: &Path, ports: &[Ports]) -> Result<Vec<Member>> {
+fn start(binary: &Path, folder: &Path, ports: &[Ports], data_members: usize) -> Result<Vec<Member>> {
     std::fs::create_dir_all(folder).with_context(|| format!("can't create {}", folder.display()))?;
     let mut members = Vec::new();
     for number in 1..=ports.len() {
-        let mut member = Member::new(number, binary, folder, ports);
+        let mut member = Member::new(number, binary, folder, ports, data_members);
         member.start()?;
         members.push(member);
     }

@@ -19,9 +19,10 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(terminal: bool, ports: &[Ports], folder: &Path) -> Self {
-        let endpoints: Vec<String> =
-            ports.iter().map(|ports| format!("localhost:{}", ports.client)).collect();
+    pub(super) fn new(terminal: bool, ports: &[Ports], data_members: usize, folder: &Path) -> Self {
+        // A witness serves no clients.
+        let served = ports.iter().take(data_members);
+        let endpoints: Vec<String> = served.map(|ports| format!("localhost:{}", ports.client)).collect();
         Self {
             terminal,
             endpoints: endpoints.join(","),

@@ -74,6 +74,11 @@ pub const FLAGS: &[Flag] = &[
         "new",
         "new: bootstrap with --initial-cluster; existing: join after a member add",
     ),
+    works(
+        "initial-cluster-witnesses",
+        "",
+        "names in --initial-cluster, comma-separated, of members that vote and hold no data; the same on every member",
+    ),
     works("initial-cluster-token", "etcd-cluster", "keeps clusters apart that have the same URLs"),
     works("consensus", "Raft", "Raft | MultiPaxos | Zab: how members agree; fixed at the first start"),
     works("zone", "", "the zone this member runs in, as the cluster is told"),

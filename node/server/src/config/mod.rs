@@ -2,7 +2,7 @@
 
 pub mod flags;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Config {
     pub advertise_peer_urls: Vec<String>,
     /// Peer URLs by name.
     pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// Names of founders that vote and hold no data.
+    pub initial_witnesses: BTreeSet<String>,
     /// Whether to join a cluster that exists.
     pub join: bool,
     /// Keeps clusters apart.
@@ -147,6 +149,7 @@ impl Config {
             advertise_client_urls: urls(values, "advertise-client-urls")?,
             advertise_peer_urls,
             initial_cluster,
+            initial_witnesses: names(values.get("initial-cluster-witnesses")),
             join,
             token: values.get("initial-cluster-token").to_owned(),
             heartbeat_ms: number(values, "heartbeat-interval")?,
@@ -177,6 +180,7 @@ impl Config {
                 self.election_ms, self.heartbeat_ms
             )));
         }
+        self.check_witnesses()?;
         for (listens, files, prefix) in
             [(&self.listen_client, &self.client_tls, ""), (&self.listen_peer, &self.peer_tls, "peer-")]
         {
@@ -188,6 +192,27 @@ impl Config {
         }
         Ok(())
     }
+
+    /// A joining member is told its role by the cluster; founders must agree on theirs.
+    fn check_witnesses(&self) -> Result<(), ConfigError> {
+        if self.join {
+            return Ok(());
+        }
+        let (witnesses, all) = (&self.initial_witnesses, &self.initial_cluster);
+        if let Some(name) = witnesses.iter().find(|name| !all.contains_key(*name)) {
+            return Err(invalid("initial-cluster-witnesses", name, "--initial-cluster does not have it"));
+        }
+        if 2 * witnesses.len() >= all.len() && !witnesses.is_empty() {
+            let given = witnesses.iter().cloned().collect::<Vec<_>>().join(",");
+            let why = "witnesses must be fewer than the members that hold data";
+            return Err(invalid("initial-cluster-witnesses", &given, why));
+        }
+        Ok(())
+    }
+}
+
+fn names(text: &str) -> BTreeSet<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn number<T: std::str::FromStr>(values: &Values, flag: &'static str) -> Result<T, ConfigError>
@@ -322,6 +347,17 @@ mod tests {
         assert_eq!(protocol("zab").unwrap(), ProtocolKind::Zab);
         let error = protocol("Vr").unwrap_err();
         assert_eq!(error.to_string(), "\"Vr\" is not a protocol: choose Raft, MultiPaxos or Zab");
+    }
+
+    #[test]
+    fn witnesses_are_known_and_a_minority() {
+        let witnesses = |names: &str| {
+            let cluster = "--initial-cluster=default=http://localhost:2380,b=http://h:2,c=http://h:3";
+            config(&[cluster, &format!("--initial-cluster-witnesses={names}")])
+        };
+        assert_eq!(witnesses("c").unwrap().initial_witnesses, BTreeSet::from(["c".to_owned()]));
+        assert!(witnesses("d").unwrap_err().to_string().ends_with("--initial-cluster does not have it"));
+        assert!(witnesses("b,c").unwrap_err().to_string().contains("fewer than the members that hold data"));
     }
 
     #[test]

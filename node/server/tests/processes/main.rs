@@ -3,3 +3,4 @@
 mod kills;
 mod restarts;
 mod support;
+mod witnesses;

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_api::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
@@ -72,13 +75,23 @@ pub fn ports(count: usize) -> Vec<u16> {
 }
 
 pub fn members(folder: &Path, count: usize, protocol: &str) -> Vec<Member> {
+    members_with(folder, count, protocol, |_| Vec::new())
+}
+
+/// Members that are told more, each something of its own.
+pub fn members_with(
+    folder: &Path,
+    count: usize,
+    protocol: &str,
+    more: impl Fn(usize) -> Vec<String>,
+) -> Vec<Member> {
     let ports = ports(2 * count);
     let peer = |at: usize| format!("http://127.0.0.1:{}", ports[2 * at]);
     let cluster: Vec<_> = (0..count).map(|at| format!("m{at}={}", peer(at))).collect();
     (0..count)
         .map(|at| {
             let client = format!("http://127.0.0.1:{}", ports[2 * at + 1]);
-            let arguments = vec![
+            let mut arguments = vec![
                 format!("--name=m{at}"),
                 format!("--consensus={protocol}"),
                 format!("--data-dir={}", folder.join(format!("m{at}")).display()),
@@ -88,6 +101,7 @@ pub fn members(folder: &Path, count: usize, protocol: &str) -> Vec<Member> {
                 format!("--advertise-client-urls={client}"),
                 format!("--initial-cluster={}", cluster.join(",")),
             ];
+            arguments.extend(more(at));
             let mut member = Member {
                 name: format!("m{at}"),
                 client,
@@ -157,4 +171,24 @@ pub async fn leader(members: &[Member], but: Option<usize>) -> usize {
         None
     })
     .await
+}
+
+/// Waits until the member at this place leads.
+pub async fn leads(members: &[Member], at: usize) {
+    until(&format!("m{at} to lead"), || async {
+        let mut maintenance = MaintenanceClient::connect(members[at].client.clone()).await.ok()?;
+        let status = maintenance.status(StatusRequest {}).await.ok()?.into_inner();
+        (status.header?.member_id == status.leader).then_some(())
+    })
+    .await;
+}
+
+/// Status line and all that a member answers to GET.
+pub async fn get(member: &Member, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(member.client.trim_start_matches("http://")).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
