@@ -1,5 +1,7 @@
 //! The StoreCluster. `crds/` is generated from here.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -66,12 +68,30 @@ pub struct Storage {
     pub reclaim_policy: ReclaimPolicy,
 }
 
+/// What the members of a zone are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum ZoneRole {
+    /// They hold data, serve clients and may lead.
+    #[default]
+    Data,
+    /// They vote and hold no data: clients don't reach them, and a small volume is enough.
+    Witness,
+}
+
 /// A zone that members live in.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Zone {
     /// The value of the nodes' label topology.kubernetes.io/zone.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    /// What its members are; fixed for the cluster's life.
+    #[serde(default)]
+    pub role: ZoneRole,
+    /// A member that is in sync takes leadership over from one in a zone of a lower priority.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub leader_priority: u32,
 }
 
 /// TLS.
@@ -125,8 +145,10 @@ impl Default for Tls {
         .message("consensus can't change: it is fixed in the data; make a new cluster and move the data"),
     validation = Rule::new("!has(self.zones) || self.zones.all(zone, self.zones.exists_one(other, other.name == zone.name))")
         .message("zones must have different names: remove the one that is listed twice"),
-    validation = Rule::new("has(self.zones) == has(oldSelf.zones) && (!has(self.zones) || self.zones == oldSelf.zones)")
-        .message("zones can't change yet: make a new cluster and move the data"),
+    validation = Rule::new("!has(self.zones) || 2 * self.zones.filter(zone, zone.role == 'Witness').size() < self.zones.size()")
+        .message("zones with role Witness must be fewer than those with role Data: a quorum needs a member with the data"),
+    validation = Rule::new("has(self.zones) == has(oldSelf.zones) && (!has(self.zones) || (self.zones.size() == oldSelf.zones.size() && self.zones.all(zone, oldSelf.zones.exists(old, old.name == zone.name && old.role == zone.role))))")
+        .message("zones can't change yet, but for leaderPriority: make a new cluster and move the data"),
     validation = Rule::new("self.tls == oldSelf.tls")
         .message("tls can't change yet: make a new cluster and move the data")
 )]
@@ -154,6 +176,21 @@ pub struct StoreClusterSpec {
     /// Each member's resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+impl StoreClusterSpec {
+    /// The zones whose members are witnesses.
+    #[must_use]
+    pub fn witness_zones(&self) -> BTreeSet<String> {
+        let zones = self.zones.iter().flatten().filter(|zone| zone.role == ZoneRole::Witness);
+        zones.map(|zone| zone.name.clone()).collect()
+    }
+
+    /// The leader priority of a zone's members.
+    #[must_use]
+    pub fn leader_priority(&self, zone: &str) -> u32 {
+        self.zones.iter().flatten().find(|known| known.name == zone).map_or(0, |zone| zone.leader_priority)
+    }
 }
 
 fn three() -> u32 {
@@ -191,8 +228,11 @@ pub struct MemberStatus {
     /// The Kubernetes node of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Voter or Learner.
+    /// Voter, Learner or Witness.
     pub role: String,
+    /// When it was first seen as a learner, while it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learner_since: Option<String>,
     /// Whether it leads.
     pub leader: bool,
     /// Whether it answered and knows the leader.

@@ -14,6 +14,12 @@ pub const MANAGER: &str = "quorate-operator";
 pub const CLUSTER_LABEL: &str = "quorate.io/cluster";
 /// Label: the zone.
 pub const ZONE_LABEL: &str = "quorate.io/zone";
+/// Label: what the pod's member is, in clusters that have witnesses.
+pub const ROLE_LABEL: &str = "quorate.io/role";
+/// A member that holds data.
+pub const DATA_ROLE: &str = "data";
+/// A member that votes and holds no data.
+pub const WITNESS_ROLE: &str = "witness";
 /// The nodes' label.
 pub const NODE_ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// The zone where nodes have no label.

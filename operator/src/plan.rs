@@ -12,6 +12,12 @@ use crate::placement::Place;
 /// in one append.
 pub const PROMOTE_LAG_MAX: u64 = 500;
 
+/// A learner that has not answered for so long is given up: its pod or its volume does not come back by itself.
+pub const LEARNER_SILENT_MAX_S: u64 = 10 * 60;
+
+/// A learner that has not caught up after so long is given up, and begins anew: copying the data takes less.
+pub const LEARNER_BEHIND_MAX_S: u64 = 6 * 60 * 60;
+
 /// What is known of one pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
@@ -44,6 +50,10 @@ pub struct MemberFacts {
     pub applied: u64,
     /// Its size.
     pub size_bytes: i64,
+    /// Seconds since it answered, or since it was first seen; 0 while it answers.
+    pub silent_s: u64,
+    /// Seconds since it was first seen as a learner.
+    pub learner_s: u64,
 }
 
 /// What the members say.
@@ -66,6 +76,8 @@ pub struct Facts {
     pub bootstrapped: bool,
     /// Where members should be, the last one goes first.
     pub wanted: Vec<Place>,
+    /// Zones whose members are witnesses: they vote and hold no data.
+    pub witness_zones: BTreeSet<String>,
     /// Places of all members there are, wanted or not.
     pub places: BTreeMap<String, Place>,
     /// Pods by name.
@@ -93,6 +105,11 @@ pub enum Step {
         /// Instead of this member, which lost its data in the same pod.
         replaces: Option<u64>,
     },
+    /// Add a witness.
+    AddWitness {
+        /// For this pod.
+        pod: String,
+    },
     /// Let a learner vote.
     Promote {
         /// Its id.
@@ -106,6 +123,15 @@ pub enum Step {
         from: String,
         /// To this member.
         to: u64,
+    },
+    /// Take a learner out that is lost or never catches up; it is added anew.
+    GiveUpLearner {
+        /// Its id.
+        id: u64,
+        /// Its pod.
+        pod: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// Take a member out.
     RemoveMember {
@@ -136,8 +162,10 @@ impl std::fmt::Display for Step {
             Self::AddLearner { pod, replaces: Some(id) } => {
                 write!(f, "replace member {id:x}, whose data is lost, by a new member in {pod}")
             }
+            Self::AddWitness { pod } => write!(f, "add {pod} as a witness"),
             Self::Promote { id, pod } => write!(f, "promote {pod} ({id:x}) to voter"),
             Self::MoveLeader { from, to } => write!(f, "move leadership from {from} to {to:x}"),
+            Self::GiveUpLearner { id, pod, why } => write!(f, "give up learner {pod} ({id:x}): {why}"),
             Self::RemoveMember { id, pod } => write!(f, "remove {pod} ({id:x}) from the store"),
             Self::DeleteClaim { pod } => write!(f, "delete the volume claim of {pod}"),
             Self::RestartPod { pod } => write!(f, "restart {pod} with the new settings"),
@@ -237,6 +265,14 @@ struct View<'a> {
     healthy: usize,
 }
 
+impl Facts {
+    /// Whether the member of this pod is a witness. A place never changes its role.
+    #[must_use]
+    pub fn is_witness(&self, pod: &str) -> bool {
+        self.places.get(pod).is_some_and(|place| self.witness_zones.contains(&place.zone))
+    }
+}
+
 impl<'a> View<'a> {
     fn new(facts: &'a Facts, store: &'a StoreFacts) -> Self {
         let voters: Vec<&MemberFacts> = store.members.iter().filter(|member| !member.learner).collect();
@@ -246,6 +282,11 @@ impl<'a> View<'a> {
 
     fn is_wanted(&self, pod: &str) -> bool {
         self.facts.wanted.iter().any(|place| place.pod == pod)
+    }
+
+    /// The pod's process ended because its data is gone.
+    fn has_lost_data(&self, pod: &str) -> bool {
+        self.facts.pods.get(pod).is_some_and(|pod| pod.data_lost && !pod.deleting)
     }
 
     fn applied_max(&self) -> u64 {
@@ -260,7 +301,8 @@ impl<'a> View<'a> {
 
     /// The best one to lead instead of `id`.
     fn successor(&self, id: u64) -> Option<u64> {
-        let candidates = self.voters.iter().filter(|member| member.id != id && member.healthy);
+        let can_lead = |member: &&&MemberFacts| member.healthy && !self.facts.is_witness(&member.pod);
+        let candidates = self.voters.iter().filter(|member| member.id != id).filter(can_lead);
         candidates.max_by_key(|member| (self.is_wanted(&member.pod), member.applied)).map(|member| member.id)
     }
 }
@@ -300,15 +342,17 @@ fn unhealthy(view: &View<'_>) -> String {
 fn finish_learner(view: &View<'_>) -> Thought {
     let learner = view.store.members.iter().find(|member| member.learner)?;
     let (id, pod) = (learner.id, learner.pod.clone());
-    if !view.is_wanted(&pod) {
+    // A learner becomes a member with data: in a witness's place it was added by somebody else.
+    if !view.is_wanted(&pod) || view.facts.is_witness(&pod) {
         return Some(Ok(Step::RemoveMember { id, pod }));
+    }
+    if let Some(why) = lost_learner(view, learner) {
+        return Some(Ok(Step::GiveUpLearner { id, pod, why }));
     }
     let behind = view.applied_max().saturating_sub(learner.applied);
     Some(match (learner.started, learner.healthy) {
         // Its pod was made before it was added, and ended for want of its data: a new start joins.
-        (false, _) if view.facts.pods.get(&pod).is_some_and(|pod| pod.data_lost && !pod.deleting) => {
-            Ok(Step::RestartPod { pod })
-        }
+        (false, _) if view.has_lost_data(&pod) => Ok(Step::RestartPod { pod }),
         (false, _) => Err(format!("{pod} to start and join as a learner")),
         (true, false) => Err(format!("learner {pod} to answer")),
         (true, true) if behind > PROMOTE_LAG_MAX => {
@@ -318,18 +362,39 @@ fn finish_learner(view: &View<'_>) -> Thought {
     })
 }
 
-/// A pod whose process says that its data is gone gets a new member; the old one leaves when that votes.
+/// Why a learner will not become a voter any more, if so. It holds nothing that others lack, so that taking it out is safe.
+fn lost_learner(view: &View<'_>, learner: &MemberFacts) -> Option<String> {
+    let behind = view.applied_max().saturating_sub(learner.applied);
+    if learner.started && !learner.healthy && view.has_lost_data(&learner.pod) {
+        Some("its data is lost".to_owned())
+    } else if !learner.healthy && learner.silent_s >= LEARNER_SILENT_MAX_S {
+        Some(format!("no answer for {} min", learner.silent_s / 60))
+    } else if learner.healthy && behind > PROMOTE_LAG_MAX && learner.learner_s >= LEARNER_BEHIND_MAX_S {
+        Some(format!("still {behind} entries behind after {} min", learner.learner_s / 60))
+    } else {
+        None
+    }
+}
+
+/// A pod whose process says that its data is gone gets a new member; the old one leaves when that votes. A witness leaves first:
+/// the new one has nothing to catch up with.
 fn replace_lost(view: &View<'_>) -> Thought {
-    let lost = view.voters.iter().find(|member| {
-        !member.healthy && view.facts.pods.get(&member.pod).is_some_and(|pod| pod.data_lost && !pod.deleting)
-    })?;
+    let lost = view.voters.iter().find(|member| !member.healthy && view.has_lost_data(&member.pod))?;
     if !view.is_wanted(&lost.pod) {
         return None;
     }
     if view.healthy < quorum(view.voters.len()) {
         return Some(Err(format!("a quorum, to replace {} whose data is lost", lost.pod)));
     }
-    Some(Ok(Step::AddLearner { pod: lost.pod.clone(), replaces: Some(lost.id) }))
+    let (id, pod) = (lost.id, lost.pod.clone());
+    if view.facts.is_witness(&pod) {
+        return Some(if view.can_spare(id) {
+            Ok(Step::RemoveMember { id, pod })
+        } else {
+            Err(format!("{}, before lost witness {pod} is removed", unhealthy(view)))
+        });
+    }
+    Some(Ok(Step::AddLearner { pod, replaces: Some(id) }))
 }
 
 fn grow(view: &View<'_>) -> Thought {
@@ -346,13 +411,20 @@ fn grow(view: &View<'_>) -> Thought {
         // What a former member of this place left is not this cluster's state any more.
         return Some(Ok(Step::DeleteClaim { pod }));
     }
+    if view.facts.is_witness(&pod) {
+        return Some(Ok(Step::AddWitness { pod }));
+    }
     Some(Ok(Step::AddLearner { pod, replaces: None }))
 }
 
 fn shrink(view: &View<'_>) -> Thought {
     let leaver = view.voters.iter().filter(|member| !view.is_wanted(&member.pod)).max_by_key(|member| {
-        // The ill first; then from the end of the list.
-        (!member.healthy, view.facts.places.get(&member.pod).map(|place| (place.ordinal, place.zone.clone())))
+        // Witnesses first, since they must stay fewer than members with data; then the ill; then from the end of the list.
+        (
+            view.facts.is_witness(&member.pod),
+            !member.healthy,
+            view.facts.places.get(&member.pod).map(|place| (place.ordinal, place.zone.clone())),
+        )
     })?;
     if !view.can_spare(leaver.id) {
         return Some(Err(format!("{}, before {} is removed", unhealthy(view), leaver.pod)));

@@ -31,6 +31,7 @@ fn well(count: u32, wanted: u32) -> Facts {
         founders: there.clone(),
         bootstrapped: true,
         wanted: places(&names, &zones(), wanted),
+        witness_zones: BTreeSet::new(),
         places: places(&names, &zones(), 9).into_iter().map(|place| (place.pod.clone(), place)).collect(),
         pods: there.iter().map(|place| (place.pod.clone(), ready.clone())).collect(),
         claims: there.iter().map(|place| place.pod.clone()).collect(),
@@ -52,12 +53,17 @@ fn perform(facts: &mut Facts, step: &Step) {
             let learner = MemberFacts { id: next, pod: pod.clone(), learner: true, ..MemberFacts::default() };
             members(facts).push(learner);
         }
+        Step::AddWitness { pod } => {
+            members(facts).push(MemberFacts { id: next, pod: pod.clone(), ..MemberFacts::default() });
+        }
         Step::Promote { id, pod } => {
             members(facts).retain(|member| member.pod != *pod || member.id == *id);
             members(facts).iter_mut().find(|member| member.id == *id).unwrap().learner = false;
         }
         Step::MoveLeader { to, .. } => facts.store.as_mut().unwrap().leader = Some(*to),
-        Step::RemoveMember { id, .. } => members(facts).retain(|member| member.id != *id),
+        Step::GiveUpLearner { id, .. } | Step::RemoveMember { id, .. } => {
+            members(facts).retain(|member| member.id != *id)
+        }
         Step::DeleteClaim { pod } => {
             facts.claims.remove(pod);
         }
@@ -216,4 +222,129 @@ fn a_new_wish_in_the_middle_is_taken_up() {
     let steps = follow(&mut facts);
     assert!(matches!(steps[0], Step::RemoveMember { id: 4, .. }), "{steps:?}");
     assert_eq!(members(&mut facts).len(), 3);
+}
+
+/// A cluster of three that grows, whose learner (4) has started; `change` says what became of it.
+fn growing(change: impl FnOnce(&mut MemberFacts)) -> Facts {
+    let mut facts = well(3, 5);
+    while !members(&mut facts).iter().any(|member| member.learner && member.started) {
+        let now = plan(&facts);
+        if let Some(step) = &now.step {
+            perform(&mut facts, step);
+        }
+        let next = plan(&facts);
+        settle(&mut facts, &next);
+    }
+    change(members(&mut facts).iter_mut().find(|member| member.learner).unwrap());
+    facts
+}
+
+#[test]
+fn a_silent_learner_is_given_up_after_a_while_and_added_anew() {
+    let mut facts = growing(|learner| {
+        (learner.healthy, learner.applied, learner.silent_s) = (false, 0, LEARNER_SILENT_MAX_S - 1);
+    });
+    assert_eq!(plan(&facts).waiting_for.as_deref(), Some("learner x-a-1 to answer"));
+    members(&mut facts)[3].silent_s += 1;
+    let given_up = plan(&facts).step.unwrap();
+    assert_eq!(given_up.to_string(), "give up learner x-a-1 (4): no answer for 10 min");
+    perform(&mut facts, &given_up);
+    let steps = follow(&mut facts);
+    // Its volume may be what was lost: the new one begins without it.
+    assert_eq!(steps[0], Step::DeleteClaim { pod: "x-a-1".into() });
+    assert_eq!(steps[1], Step::AddLearner { pod: "x-a-1".into(), replaces: None });
+    assert_eq!((plan(&facts).phase, members(&mut facts).len()), (Phase::Ready, 5));
+}
+
+#[test]
+fn a_learner_that_never_started_is_given_up_too() {
+    let facts = growing(|learner| {
+        (learner.started, learner.healthy, learner.silent_s) = (false, false, LEARNER_SILENT_MAX_S);
+    });
+    assert!(matches!(plan(&facts).step, Some(Step::GiveUpLearner { id: 4, .. })));
+}
+
+#[test]
+fn a_learner_that_lost_its_data_is_given_up_at_once() {
+    let mut facts = growing(|learner| learner.healthy = false);
+    facts.pods.insert("x-a-1".into(), PodFacts { data_lost: true, ..PodFacts::default() });
+    assert!(matches!(plan(&facts).step, Some(Step::GiveUpLearner { id: 4, .. })));
+}
+
+#[test]
+fn a_learner_that_does_not_catch_up_is_given_up_after_hours() {
+    let mut facts = growing(|learner| (learner.applied, learner.learner_s) = (0, LEARNER_BEHIND_MAX_S - 1));
+    assert_eq!(plan(&facts).waiting_for.unwrap(), "learner x-a-1 to catch up: 1000 entries behind");
+    members(&mut facts)[3].learner_s += 1;
+    assert!(matches!(plan(&facts).step, Some(Step::GiveUpLearner { id: 4, .. })));
+    // One that is near enough is promoted, however long it took.
+    members(&mut facts)[3].applied = 1_000;
+    assert!(matches!(plan(&facts).step, Some(Step::Promote { id: 4, .. })));
+}
+
+/// As `well`, where the members of zone c are witnesses.
+fn well_with_witness(count: u32, wanted: u32) -> Facts {
+    Facts { witness_zones: BTreeSet::from(["c".to_owned()]), ..well(count, wanted) }
+}
+
+#[test]
+fn witnesses_come_and_go_without_being_learners() {
+    for (from, to) in [(1, 3), (3, 7), (7, 3), (3, 1)] {
+        let mut facts = well_with_witness(from, to);
+        let steps = follow(&mut facts);
+        let promoted = |step: &Step| matches!(step, Step::Promote { pod, .. } if pod.starts_with("x-c-"));
+        assert!(!steps.iter().any(promoted), "{from} to {to}: {steps:?}");
+        assert_eq!(members(&mut facts).len(), usize::try_from(to).unwrap());
+    }
+    let mut facts = well_with_witness(1, 3);
+    assert!(follow(&mut facts).contains(&Step::AddWitness { pod: "x-c-0".into() }));
+}
+
+#[test]
+fn witnesses_leave_before_members_with_data() {
+    // Two members with data and one without: taking one with data out would leave as many witnesses.
+    let mut facts = well_with_witness(3, 1);
+    assert_eq!(plan(&facts).step, Some(Step::RemoveMember { id: 3, pod: "x-c-0".into() }));
+    follow(&mut facts);
+    assert_eq!(members(&mut facts)[0].pod, "x-a-0");
+}
+
+#[test]
+fn a_witness_is_never_asked_to_lead() {
+    let mut facts = well_with_witness(3, 3);
+    members(&mut facts)[2].applied = 2_000;
+    for pod in facts.pods.values_mut() {
+        pod.outdated = true;
+    }
+    let steps = follow(&mut facts);
+    assert!(steps.contains(&Step::MoveLeader { from: "x-a-0".into(), to: 2 }), "{steps:?}");
+}
+
+#[test]
+fn a_lost_witness_is_replaced_by_a_new_one() {
+    let mut facts = well_with_witness(3, 3);
+    members(&mut facts)[2].healthy = false;
+    facts.pods.insert("x-c-0".into(), PodFacts { data_lost: true, ..PodFacts::default() });
+    let pod = || "x-c-0".to_owned();
+    let steps = follow(&mut facts);
+    assert_eq!(
+        steps,
+        [
+            Step::RemoveMember { id: 3, pod: pod() },
+            Step::DeleteClaim { pod: pod() },
+            Step::AddWitness { pod: pod() }
+        ]
+    );
+}
+
+#[test]
+fn a_learner_in_a_witnesss_place_is_not_promoted() {
+    let mut facts = well_with_witness(2, 3);
+    members(&mut facts).push(MemberFacts {
+        id: 9,
+        pod: "x-c-0".into(),
+        learner: true,
+        ..MemberFacts::default()
+    });
+    assert_eq!(plan(&facts).step, Some(Step::RemoveMember { id: 9, pod: "x-c-0".into() }));
 }

@@ -22,7 +22,7 @@ use crate::names::Names;
 use crate::observe::{self, kubernetes, members};
 use crate::placement::Place;
 use crate::plan::{Facts, Plan, Step, plan};
-use crate::status::status;
+use crate::status::{status, tell_ages};
 use crate::store::{Credentials, StoreError};
 
 /// While work is under way.
@@ -144,7 +144,10 @@ async fn look(cluster: &StoreCluster, context: &Context) -> Result<Action, Recon
     let credentials = secrets::ensure(client, &basis).await?;
     let credentials = basis.spec.tls.client.then_some(&credentials);
     let mut kept = record::open(client, &basis).await?;
-    let facts = observe(client, &basis, &kept, credentials).await?;
+    let mut facts = observe(client, &basis, &kept, credentials).await?;
+    if let (Some(store), Some(before)) = (&mut facts.store, &cluster.status) {
+        tell_ages(store, before, Timestamp::now());
+    }
     let plan = plan(&facts);
     // Told before acting, so that a step that fails is seen to be the one under way.
     let told = tell(cluster, context, &basis.names, &kept, &facts, &plan).await?;
@@ -155,7 +158,7 @@ async fn look(cluster: &StoreCluster, context: &Context) -> Result<Action, Recon
     if let Some(step) = &plan.step {
         tracing::info!(cluster = basis.names.cluster, %step, "step");
         METRICS.steps.with_label_values(&[kind(step)]).inc();
-        context.tell(cluster, EventType::Normal, kind(step), step.to_string()).await;
+        context.tell(cluster, step_event(step), kind(step), step.to_string()).await;
         let hands = Hands { client, names: &basis.names, credentials, store: facts.store.as_ref() };
         if let Err(error) = hands.perform(step).await {
             context.tell(cluster, EventType::Warning, "StepFailed", format!("{step}: {error}")).await;
@@ -182,13 +185,30 @@ fn phase_event(plan: &Plan) -> (EventType, String) {
     )
 }
 
+/// A step that people should know of is a warning.
+fn step_event(step: &Step) -> EventType {
+    match step {
+        Step::GiveUpLearner { .. } => EventType::Warning,
+        Step::RecordBootstrap { .. }
+        | Step::AddLearner { .. }
+        | Step::AddWitness { .. }
+        | Step::Promote { .. }
+        | Step::MoveLeader { .. }
+        | Step::RemoveMember { .. }
+        | Step::DeleteClaim { .. }
+        | Step::RestartPod { .. } => EventType::Normal,
+    }
+}
+
 fn kind(step: &Step) -> &'static str {
     match step {
         Step::RecordBootstrap { .. } => "RecordBootstrap",
         Step::AddLearner { replaces: None, .. } => "AddLearner",
         Step::AddLearner { replaces: Some(_), .. } => "ReplaceMember",
+        Step::AddWitness { .. } => "AddWitness",
         Step::Promote { .. } => "Promote",
         Step::MoveLeader { .. } => "MoveLeader",
+        Step::GiveUpLearner { .. } => "GiveUpLearner",
         Step::RemoveMember { .. } => "RemoveMember",
         Step::DeleteClaim { .. } => "DeleteClaim",
         Step::RestartPod { .. } => "RestartPod",
@@ -204,7 +224,7 @@ async fn observe(
     let seen = kubernetes::look(client, &basis.names).await?;
     let pods: BTreeSet<String> = seen.pods.keys().cloned().collect();
     let store = members::ask(&basis.names, &pods, credentials).await;
-    Ok(observe::facts(&basis.names, basis.spec.members, &kept.record, seen, store))
+    Ok(observe::facts(&basis.names, basis.spec, &kept.record, seen, store))
 }
 
 async fn act(

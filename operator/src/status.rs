@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::{MemberStatus, Phase, StoreCluster, StoreClusterStatus};
 use crate::names::Names;
-use crate::plan::{Facts, MemberFacts, Plan, quorum};
+use crate::plan::{Facts, MemberFacts, Plan, Step, StoreFacts, quorum};
 
 /// A member's last contact is written again after this time: a status that changes with every look would wake everybody
 /// who watches it.
@@ -76,21 +76,23 @@ fn members(facts: &Facts, before: &StoreClusterStatus, now: Timestamp) -> Vec<Me
         .iter()
         .map(|member| {
             let id = format!("{:x}", member.id);
-            let last = before
-                .members
-                .iter()
-                .find(|known| known.id == id)
-                .and_then(|known| known.last_contact_time.clone());
+            let known = before.members.iter().find(|known| known.id == id);
+            let last = known.and_then(|known| known.last_contact_time.clone());
+            let learner_since = member.learner.then(|| {
+                known.and_then(|known| known.learner_since.clone()).unwrap_or_else(|| now.to_string())
+            });
             let renewed = if member.healthy { Some(contact(last.as_deref(), now)) } else { last };
             MemberStatus {
                 name: member.pod.clone(),
                 id,
                 zone: facts.places.get(&member.pod).map(|place| place.zone.clone()).unwrap_or_default(),
                 node: facts.pods.get(&member.pod).and_then(|pod| pod.node.clone()),
-                role: if member.learner { "Learner" } else { "Voter" }.to_owned(),
+                role: role(facts, member).to_owned(),
+                learner_since,
                 leader: store.leader == Some(member.id),
                 healthy: member.healthy,
-                lag: member.healthy.then(|| rounded_lag(newest - member.applied)),
+                lag: (member.healthy && !facts.is_witness(&member.pod))
+                    .then(|| rounded_lag(newest - member.applied)),
                 size_bytes: member.healthy.then_some(member.size_bytes),
                 last_contact_time: renewed,
             }
@@ -98,6 +100,29 @@ fn members(facts: &Facts, before: &StoreClusterStatus, now: Timestamp) -> Vec<Me
         .collect();
     members.sort_by(|one, other| one.name.cmp(&other.name).then_with(|| one.id.cmp(&other.id)));
     members
+}
+
+fn role(facts: &Facts, member: &MemberFacts) -> &'static str {
+    match (member.learner, facts.is_witness(&member.pod)) {
+        (true, _) => "Learner",
+        (false, true) => "Witness",
+        (false, false) => "Voter",
+    }
+}
+
+/// Fills in for how long learners are there and silent: the status before is the only memory of it.
+pub fn tell_ages(store: &mut StoreFacts, before: &StoreClusterStatus, now: Timestamp) {
+    let age = |time: &Option<String>| {
+        let since = time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+        since.map(|since| u64::try_from(now.as_second() - since.as_second()).unwrap_or(0))
+    };
+    for member in store.members.iter_mut().filter(|member| member.learner) {
+        let id = format!("{:x}", member.id);
+        let Some(known) = before.members.iter().find(|known| known.id == id) else { continue };
+        member.learner_s = age(&known.learner_since).unwrap_or(0);
+        let silent = age(&known.last_contact_time).unwrap_or(member.learner_s);
+        member.silent_s = if member.healthy { 0 } else { silent };
+    }
 }
 
 /// Small lags come and go with every write; they are all "up to date".
@@ -121,6 +146,11 @@ fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp
         Phase::Unavailable => (false, "NoQuorum"),
     };
     let progressing = plan.phase != Phase::Ready;
+    let working = match &plan.step {
+        Some(Step::GiveUpLearner { .. }) => "LearnerGivenUp",
+        Some(_) | None if progressing => "Working",
+        Some(_) | None => "Done",
+    };
     let degraded = matches!(plan.phase, Phase::Degraded | Phase::Unavailable);
     let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
         let status = if holds { "True" } else { "False" };
@@ -136,7 +166,7 @@ fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp
     };
     vec![
         condition("Available", available, why, waiting.as_deref().unwrap_or("a quorum serves")),
-        condition("Progressing", progressing, if progressing { "Working" } else { "Done" }, &doing),
+        condition("Progressing", progressing, working, &doing),
         condition(
             "Degraded",
             degraded,
@@ -144,4 +174,32 @@ fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp
             waiting.as_deref().unwrap_or(""),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learners_ages_are_remembered_by_the_status() {
+        let learner = MemberFacts { id: 10, learner: true, ..MemberFacts::default() };
+        let mut store = StoreFacts { members: vec![learner], ..StoreFacts::default() };
+        let time = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut before = StoreClusterStatus::default();
+        tell_ages(&mut store, &before, time(100));
+        assert_eq!((store.members[0].silent_s, store.members[0].learner_s), (0, 0), "not seen before");
+        before.members.push(MemberStatus {
+            id: "a".into(),
+            learner_since: Some(time(100).to_string()),
+            ..MemberStatus::default()
+        });
+        tell_ages(&mut store, &before, time(130));
+        assert_eq!((store.members[0].silent_s, store.members[0].learner_s), (30, 30), "never answered");
+        before.members[0].last_contact_time = Some(time(120).to_string());
+        tell_ages(&mut store, &before, time(130));
+        assert_eq!((store.members[0].silent_s, store.members[0].learner_s), (10, 30));
+        store.members[0].healthy = true;
+        tell_ages(&mut store, &before, time(130));
+        assert_eq!(store.members[0].silent_s, 0);
+    }
 }

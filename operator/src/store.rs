@@ -8,9 +8,10 @@ use quorate_api::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MoveLeaderRequest, StatusRequest, StatusResponse,
 };
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::names::{CLIENT_PORT, Names};
+use crate::names::{CLIENT_PORT, Names, WITNESS_ROLE};
 
 /// A member that is well answers a question within this.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,6 +19,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Metadata of MemberAdd: the id of the lost member whose place the newcomer takes.
 const REPLACES: &str = "quorate-replaces";
+/// Metadata of MemberAdd: the newcomer's role.
+const ROLE: &str = "quorate-role";
 
 /// Why a member gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +148,18 @@ impl Store {
         {
             request.metadata_mut().insert(REPLACES, value);
         }
+        self.cluster().member_add(request).await.map_err(|status| self.refused(status))?;
+        Ok(())
+    }
+
+    /// Adds a witness, which votes at once: it has no data to catch up with.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn add_witness(&self, peer_url: &str) -> Result<(), StoreError> {
+        let asked = MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: false };
+        let mut request = tonic::Request::new(asked);
+        request.metadata_mut().insert(ROLE, MetadataValue::from_static(WITNESS_ROLE));
         self.cluster().member_add(request).await.map_err(|status| self.refused(status))?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::crd::StoreClusterSpec;
+use crate::crd::{StoreClusterSpec, ZoneRole};
 use crate::desired::Basis;
 use crate::desired::config::Record;
 use crate::names::NO_ZONE;
@@ -41,7 +41,7 @@ pub async fn open(client: &Client, basis: &Basis<'_>) -> Result<Kept, ReconcileE
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": basis.metadata(&name),
-        "data": record.data(&basis.names, &[]),
+        "data": record.data(&basis.names, &basis.spec.witness_zones(), &[]),
     }))?;
     // Created, not applied: of two operators one fails here and reads the other's record next time.
     let object = maps.create(&PostParams::default(), &object).await?;
@@ -50,7 +50,12 @@ pub async fn open(client: &Client, basis: &Basis<'_>) -> Result<Kept, ReconcileE
 
 async fn chosen_zones(client: &Client, spec: &StoreClusterSpec) -> Result<Vec<String>, kube::Error> {
     match &spec.zones {
-        Some(zones) if !zones.is_empty() => Ok(zones.iter().map(|zone| zone.name.clone()).collect()),
+        Some(zones) if !zones.is_empty() => {
+            // Witnesses last: any number of members has more with data than without.
+            let (witnesses, data): (Vec<_>, Vec<_>) =
+                zones.iter().partition(|zone| zone.role == ZoneRole::Witness);
+            Ok(data.into_iter().chain(witnesses).map(|zone| zone.name.clone()).collect())
+        }
         Some(_) | None => {
             let zones = kubernetes::zones(client).await?;
             let fit = |zone: &String| {
@@ -75,7 +80,7 @@ pub async fn keep(
     kept: &Kept,
     members: &[Place],
 ) -> Result<(), kube::Error> {
-    let data: BTreeMap<String, String> = kept.record.data(&basis.names, members);
+    let data: BTreeMap<String, String> = kept.record.data(&basis.names, &basis.spec.witness_zones(), members);
     if kept.object.data.as_ref() == Some(&data) {
         return Ok(());
     }

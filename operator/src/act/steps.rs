@@ -35,9 +35,14 @@ impl Hands<'_> {
                 let url = self.names.peer_url(pod);
                 self.leader().await?.add_learner(&url, *replaces).await?;
             }
+            Step::AddWitness { pod } => {
+                self.leader().await?.add_witness(&self.names.peer_url(pod)).await?;
+            }
             Step::Promote { id, .. } => self.leader().await?.promote(*id).await?,
             Step::MoveLeader { to, .. } => self.leader().await?.move_leader(*to).await?,
-            Step::RemoveMember { id, .. } => self.leader().await?.remove(*id).await?,
+            Step::GiveUpLearner { id, .. } | Step::RemoveMember { id, .. } => {
+                self.leader().await?.remove(*id).await?
+            }
             Step::DeleteClaim { pod } => {
                 let claims: Api<PersistentVolumeClaim> =
                     Api::namespaced(self.client.clone(), &self.names.namespace);

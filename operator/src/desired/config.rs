@@ -1,7 +1,7 @@
 //! What members are told at their start, and what the operator must never forget: zones, founders, whether the bootstrap
 //! is over. It lives apart from the status, which may be lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::Names;
 use crate::placement::{Place, place};
@@ -20,7 +20,12 @@ pub struct Record {
 impl Record {
     /// As a ConfigMap's data; `members` are the pods that a newcomer may ask.
     #[must_use]
-    pub fn data(&self, names: &Names, members: &[Place]) -> BTreeMap<String, String> {
+    pub fn data(
+        &self,
+        names: &Names,
+        witness_zones: &BTreeSet<String>,
+        members: &[Place],
+    ) -> BTreeMap<String, String> {
         let founders: Vec<&str> = self.founders.iter().map(|place| place.pod.as_str()).collect();
         let known = if self.cluster_id.is_some() { members } else { &self.founders };
         let initial: Vec<String> =
@@ -32,6 +37,12 @@ impl Record {
             ("initial-cluster".to_owned(), initial.join(",")),
             ("initial-cluster-state".to_owned(), state.to_owned()),
         ]);
+        // Only clusters that have witnesses name them: a ConfigMap of others stays what it was.
+        if !witness_zones.is_empty() {
+            let witnesses = self.founders.iter().filter(|place| witness_zones.contains(&place.zone));
+            let witnesses: Vec<&str> = witnesses.map(|place| place.pod.as_str()).collect();
+            data.insert("initial-cluster-witnesses".to_owned(), witnesses.join(","));
+        }
         if let Some(id) = self.cluster_id {
             data.insert("cluster-id".to_owned(), format!("{id:x}"));
         }
@@ -62,14 +73,25 @@ mod tests {
         let names = Names { cluster: "c".into(), namespace: "n".into() };
         let zones = vec!["a".to_owned(), "b".to_owned()];
         let founders = places(&names, &zones, 3);
+        let none = BTreeSet::new();
         let mut record = Record { zones: zones.clone(), founders, cluster_id: None };
-        assert_eq!(Record::read(&names, &record.data(&names, &[])).as_ref(), Some(&record));
-        assert_eq!(record.data(&names, &[])["initial-cluster-state"], "new");
+        assert_eq!(Record::read(&names, &record.data(&names, &none, &[])).as_ref(), Some(&record));
+        assert_eq!(record.data(&names, &none, &[])["initial-cluster-state"], "new");
         record.cluster_id = Some(0xab);
-        let data = record.data(&names, &places(&names, &zones, 5));
+        let data = record.data(&names, &none, &places(&names, &zones, 5));
         assert_eq!(data["initial-cluster-state"], "existing");
         assert_eq!(data["initial-cluster"].matches('=').count(), 5);
         assert_eq!(Record::read(&names, &data), Some(record));
         assert_eq!(Record::read(&names, &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn founding_witnesses_are_named() {
+        let names = Names { cluster: "c".into(), namespace: "n".into() };
+        let zones = ["a", "b", "w"].map(str::to_owned).to_vec();
+        let record = Record { founders: places(&names, &zones, 5), zones: zones.clone(), cluster_id: None };
+        let data = record.data(&names, &BTreeSet::from(["w".to_owned()]), &[]);
+        assert_eq!(data["initial-cluster-witnesses"], "c-w-0");
+        assert_eq!(Record::read(&names, &data), Some(record));
     }
 }

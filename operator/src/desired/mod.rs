@@ -57,6 +57,12 @@ impl<'a> Basis<'a> {
         })
     }
 
+    /// Whether some zone's members hold no data. Fixed for the cluster's life, as the zones are.
+    #[must_use]
+    pub fn has_witnesses(&self) -> bool {
+        !self.spec.witness_zones().is_empty()
+    }
+
     /// The scheme of client URLs.
     #[must_use]
     pub fn client_scheme(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Basis;
-use crate::names::{CLIENT_PORT, CLUSTER_LABEL, METRICS_PORT, PEER_PORT};
+use crate::names::{CLIENT_PORT, CLUSTER_LABEL, DATA_ROLE, METRICS_PORT, PEER_PORT, ROLE_LABEL};
 
 /// The headless Service: every pod's name, ready or not, since members find each other before they are ready.
 #[must_use]
@@ -25,16 +25,20 @@ pub fn peers(basis: &Basis<'_>) -> Value {
     })
 }
 
-/// The Service for clients: ready members only.
+/// The Service for clients: ready members with data only.
 #[must_use]
 pub fn client(basis: &Basis<'_>) -> Value {
+    let mut selector = json!({CLUSTER_LABEL: basis.names.cluster});
+    if basis.has_witnesses() {
+        selector[ROLE_LABEL] = json!(DATA_ROLE);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": basis.metadata(&basis.names.client()),
         "spec": {
             "type": "ClusterIP",
-            "selector": {CLUSTER_LABEL: basis.names.cluster},
+            "selector": selector,
             "ports": [{"name": "client", "port": CLIENT_PORT, "targetPort": CLIENT_PORT, "protocol": "TCP"}],
         },
     })

@@ -57,5 +57,7 @@ fn facts(member: &Member, status: Option<&StatusResponse>, leader: Option<u64>) 
         healthy: status.is_some_and(|status| status.errors.is_empty() && Some(status.leader) == leader),
         applied: status.map_or(0, |status| status.raft_applied_index),
         size_bytes: status.map_or(0, |status| status.db_size),
+        // The status before tells these (`status::tell_ages`).
+        ..MemberFacts::default()
     }
 }

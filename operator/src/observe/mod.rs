@@ -5,6 +5,7 @@ pub mod members;
 
 use std::collections::BTreeMap;
 
+use crate::crd::StoreClusterSpec;
 use crate::desired::config::Record;
 use crate::names::Names;
 use crate::placement::{self, Place, place, places};
@@ -14,13 +15,13 @@ use crate::plan::{Facts, StoreFacts};
 #[must_use]
 pub fn facts(
     names: &Names,
-    members_wanted: u32,
+    spec: &StoreClusterSpec,
     record: &Record,
     seen: kubernetes::Seen,
     store: Option<StoreFacts>,
 ) -> Facts {
     let kubernetes::Seen { pods, claims, replicas } = seen;
-    let wanted = places(names, &record.zones, members_wanted);
+    let wanted = places(names, &record.zones, spec.members);
     let known =
         pods.keys().chain(&claims).chain(store.iter().flat_map(|store| store.members.iter().map(|m| &m.pod)));
     let mut all: BTreeMap<String, Place> = known
@@ -32,6 +33,7 @@ pub fn facts(
         founders: record.founders.clone(),
         bootstrapped: record.cluster_id.is_some(),
         wanted,
+        witness_zones: spec.witness_zones(),
         places: all,
         pods,
         claims,
