@@ -1,11 +1,15 @@
 //! A member that votes and holds no data, and members that are preferred as leaders, as real processes.
 
+use quorate_api::etcdserverpb::cluster_client::ClusterClient;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
-use quorate_api::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
-use tonic::{Code, Status};
+use quorate_api::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest, StatusRequest,
+};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status};
 
-use super::support::{Member, count, get, leader, leads, members_with, put, until};
+use super::support::{Member as Process, count, get, leader, leads, members_with, put, until};
 
 /// The witness's place; the others hold data.
 const WITNESS: usize = 2;
@@ -57,14 +61,60 @@ async fn a_witness_keeps_the_quorum(protocol: &str) {
     ready(&members[WITNESS], false).await;
 }
 
-async fn ready(member: &Member, wanted: bool) {
+#[tokio::test(flavor = "multi_thread")]
+async fn with_raft_a_lost_witness_is_replaced() {
+    a_lost_witness_is_replaced("Raft").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_multi_paxos_a_lost_witness_is_replaced() {
+    a_lost_witness_is_replaced("MultiPaxos").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_zab_a_lost_witness_is_replaced() {
+    a_lost_witness_is_replaced("Zab").await;
+}
+
+/// The operator's way: the lost one leaves, and a new one votes at once in its place.
+async fn a_lost_witness_is_replaced(protocol: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let witness = |_| vec![format!("--initial-cluster-witnesses=m{WITNESS}")];
+    let mut members = members_with(folder.path(), 3, protocol, witness);
+    put(&members[0], "k0").await;
+    ready(&members[WITNESS], true).await;
+    members[WITNESS].kill();
+    std::fs::remove_dir_all(folder.path().join(format!("m{WITNESS}"))).expect("its data goes");
+
+    let leader = leader(&members, None).await;
+    let mut cluster = ClusterClient::connect(members[leader].client.clone()).await.expect("a connection");
+    let listed = cluster.member_list(MemberListRequest { linearizable: true }).await.expect("the members");
+    let name = format!("m{WITNESS}");
+    let lost = listed.into_inner().members.into_iter().find(|member| member.name == name);
+    let Member { id, peer_ur_ls, .. } = lost.expect("the witness");
+    cluster.member_remove(MemberRemoveRequest { id }).await.expect("it leaves");
+    let mut add = Request::new(MemberAddRequest { peer_ur_ls, is_learner: false });
+    add.metadata_mut().insert("quorate-role", MetadataValue::from_static("witness"));
+    cluster.member_add(add).await.expect("another one comes");
+
+    members[WITNESS].arguments.push("--initial-cluster-state=existing".to_owned());
+    members[WITNESS].start();
+    ready(&members[WITNESS], true).await;
+    says_what_it_is(&members[WITNESS]).await;
+    // Its vote counts now.
+    members[leader].kill();
+    put(&members[1 - leader], "k1").await;
+    assert_eq!(count(&members[1 - leader]).await, 2);
+}
+
+async fn ready(member: &Process, wanted: bool) {
     let status = if wanted { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
     let what = format!("{status} of {}'s /readyz", member.name);
     until(&what, || async { get(member, "/readyz").await?.starts_with(status).then_some(()) }).await;
 }
 
 /// It tells clients to go elsewhere, and operators how it is.
-async fn says_what_it_is(witness: &Member) {
+async fn says_what_it_is(witness: &Process) {
     let mut kv = KvClient::connect(witness.client.clone()).await.expect("a connection");
     let refused = |status: Status| {
         assert_eq!(status.code(), Code::Unavailable);
