@@ -49,6 +49,11 @@ fn charts_render_what_their_values_say() -> Result<()> {
     for wanted in ["name: db", "members: 5", "- name: a", "- name: b", "reclaimPolicy: Retain"] {
         ensure!(cluster.contains(wanted), "{wanted} is missing in {cluster}");
     }
+    let zones = r#"--set-json=zones=["a","b",{"name":"w","role":"Witness","leaderPriority":2}]"#;
+    let cluster = helm(&["template", "db", &chart("quorate-cluster"), zones])?;
+    for wanted in ["- name: a", "name: w", "role: Witness", "leaderPriority: 2"] {
+        ensure!(cluster.contains(wanted), "{wanted} is missing in {cluster}");
+    }
     Ok(())
 }
 
