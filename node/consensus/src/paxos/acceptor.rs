@@ -15,9 +15,18 @@ const SLOTS_AHEAD_MAX: u64 = 1 << 20;
 /// Slots that one promise tells of, at most; the proposer asks for the rest.
 const PROMISED_SLOTS_MAX: u64 = 10_000;
 
+/// After a restart: the owner of the promised ballot is known, but not whose votes it asked for.
+pub(super) const UNKNOWN_STOP: Index = Index(u64::MAX);
+
 impl Paxos {
     /// Phase 1b: promises a higher ballot, or the same one to its owner again, and tells what was accepted from `slot` on.
-    pub(super) fn prepare_asked(&mut self, from: MemberId, ballot: Epoch, slot: Index, log: &dyn LogRead) {
+    pub(super) fn prepare_asked(
+        &mut self,
+        from: MemberId,
+        ballot: Epoch,
+        (slot, stop): (Index, Index),
+        log: &dyn LogRead,
+    ) {
         let taken = ballot == self.promised && self.owner.is_some_and(|owner| owner != from);
         if ballot < self.promised || taken && !mutant!(BallotPromisedTwice) {
             return self.send(from, Body::Refused);
@@ -37,6 +46,7 @@ impl Paxos {
             self.become_acceptor(ballot, Some(from), None);
         }
         self.owner = Some(from);
+        self.owner_stop = self.owner_stop.max(stop);
         self.reset_election_timer();
         let (entries, next) = self.accepted_from(slot, log);
         let last = self.view(log).last_index();
@@ -70,10 +80,33 @@ impl Paxos {
         found.into_iter().next().filter(|entry| entry.index == slot)
     }
 
-    /// `from` leads in `ballot`: nobody else can, since a quorum promised the ballot to it.
-    pub(super) fn follow(&mut self, from: MemberId, ballot: Epoch) {
+    /// Whether the promised ballot belongs to somebody else than its leader `from`, whose voters came in at `stop`. Among the same
+    /// voters a leader is the owner, whatever was promised to a rival: a quorum promised the ballot to it. But voters on either side
+    /// of a stop may elect two in one ballot, and an acceptor is of both: it goes from the older ones to the newer ones, never
+    /// back, or it would promise the ballot twice among the newer ones.
+    pub(super) fn is_of_another(&self, from: MemberId, stop: Index) -> bool {
+        self.owner.is_some_and(|owner| owner != from) && stop < self.owner_stop
+    }
+
+    /// What a leader of voters before the last stop, or one of whom nothing is known after a restart, is told instead.
+    pub(super) fn refuse_leader(&mut self, from: MemberId, body: &Body) {
+        let last = match body {
+            Body::Accept { entries, .. } => entries.last().map(|entry| entry.index),
+            _ => None,
+        };
+        if self.owner_stop == UNKNOWN_STOP {
+            self.send(from, Body::Refused);
+        } else if last.is_some_and(|last| last <= self.commit) {
+            let prefix = self.commit;
+            self.send(from, Body::Accepted { prefix, first: prefix, last: prefix });
+        }
+    }
+
+    /// `from` leads in `ballot`, elected by voters that came in at `stop`: nobody else can among them, since a quorum promised the
+    /// ballot to it.
+    pub(super) fn follow(&mut self, from: MemberId, ballot: Epoch, stop: Index) {
         let leads = matches!(self.part, PartState::Leader(_)) && ballot == self.promised;
-        assert!(!leads, "two leaders in one ballot");
+        assert!(!leads || stop > self.owner_stop, "two leaders in one ballot");
         let follows =
             self.leader == Some(from) && ballot == self.promised && matches!(self.part, PartState::Acceptor);
         if ballot > self.promised {
@@ -83,6 +116,7 @@ impl Paxos {
             self.become_acceptor(ballot, Some(from), Some(from));
         }
         self.owner = Some(from);
+        self.owner_stop = self.owner_stop.max(stop);
         if self.hurry.leader_heard(self.now, &self.config) {
             self.leader_heard_at = Some(self.now);
             self.reset_election_timer();

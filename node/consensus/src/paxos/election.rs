@@ -94,6 +94,14 @@ impl Paxos {
         }
     }
 
+    /// A voter says that the ballot is not this leader's there: it promised the same number to somebody whom the voters before the
+    /// last stop elected, or does not know any more to whom. A higher ballot settles it.
+    pub(super) fn refused_while_leading(&mut self, from: MemberId, log: &dyn LogRead) {
+        if matches!(self.part, PartState::Leader(_)) && self.quorum.contains(from) && self.may_lead() {
+            self.prepare_next(log);
+        }
+    }
+
     /// Phase 1a in the next ballot.
     fn prepare_next(&mut self, log: &dyn LogRead) {
         let ballot = Epoch(self.promised.0 + 1);
@@ -105,6 +113,7 @@ impl Paxos {
     /// Phase 1a in the promised ballot, from the first slot that is not known to be chosen.
     pub(super) fn prepare(&mut self, own_promise: Option<WriteId>, log: &dyn LogRead) {
         self.leader = None;
+        self.owner_stop = self.owner_stop.max(self.stop.slot());
         let from = if mutant!(PrepareFromLogEnd) { self.view(log).last_index() } else { self.commit };
         self.part = PartState::Preparing(Box::new(Preparing {
             from: from.next(),
@@ -122,7 +131,7 @@ impl Paxos {
     /// Asks every voter for what it has not told yet.
     pub(super) fn ask_promises(&mut self) {
         let again_at = self.now.after_ms(self.config.heartbeat_interval_ms);
-        let voters = self.others();
+        let (voters, stop) = (self.others(), self.stop.slot());
         let PartState::Preparing(preparing) = &mut self.part else { return };
         preparing.ask_again_at = again_at;
         let from = preparing.from;
@@ -131,7 +140,7 @@ impl Paxos {
             .filter_map(|id| Some((id, preparing.open.get(&id).copied().unwrap_or(Some(from))?)))
             .collect();
         for (voter, from) in open {
-            self.send(voter, Body::Prepare { from });
+            self.send(voter, Body::Prepare { from, stop });
         }
     }
 
@@ -162,7 +171,10 @@ impl Paxos {
         let open = (next <= last).then_some(next);
         preparing.open.insert(from, open);
         match open {
-            Some(from_slot) => self.send(from, Body::Prepare { from: from_slot }),
+            Some(from_slot) => {
+                let stop = self.stop.slot();
+                self.send(from, Body::Prepare { from: from_slot, stop });
+            }
             None => self.count_promises(log),
         }
     }

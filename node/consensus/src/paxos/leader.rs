@@ -208,11 +208,11 @@ impl Paxos {
     /// Tells that the leader lives; carries the chosen prefix and the newest round of reads.
     pub(super) fn beat(&mut self, voters_only: bool) {
         let PartState::Leader(leading) = &self.part else { return };
-        let (commit, round) = (self.commit, leading.reads.newest());
+        let (commit, round, stop) = (self.commit, leading.reads.newest(), self.stop.slot());
         let ids: Vec<MemberId> = leading.progress.keys().copied().collect();
         for id in ids {
             if id != self.config.id && (!voters_only || self.quorum.contains(id)) {
-                self.send(id, Body::Beat { commit, round });
+                self.send(id, Body::Beat { commit, round, stop });
             }
         }
     }

@@ -30,6 +30,8 @@ pub enum Body {
     Prepare {
         /// From this slot on.
         from: Index,
+        /// Where the voters that it asks came in, as the sender knows.
+        stop: Index,
     },
     /// The promise.
     Promise {
@@ -70,6 +72,8 @@ pub enum Body {
         commit: Index,
         /// The newest round of reads.
         round: u64,
+        /// Where the voters changed last, as the leader knows.
+        stop: Index,
     },
     /// The ballot is still the one promised.
     BeatReply {
@@ -112,8 +116,8 @@ enum WireBody {
     Canvass(bool),
     #[prost(bool, tag = "3")]
     CanvassReply(bool),
-    #[prost(uint64, tag = "4")]
-    Prepare(u64),
+    #[prost(message, tag = "4")]
+    Prepare(WirePrepare),
     #[prost(message, tag = "5")]
     Promise(WirePromise),
     #[prost(bool, tag = "6")]
@@ -136,6 +140,14 @@ enum WireBody {
     TakeOver(bool),
     #[prost(bool, tag = "15")]
     Removed(bool),
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WirePrepare {
+    #[prost(uint64, tag = "1")]
+    from: u64,
+    #[prost(uint64, tag = "2")]
+    stop: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -172,13 +184,15 @@ struct WireAccepted {
     last: u64,
 }
 
-/// Of a leader `index` is the chosen prefix, of an acceptor its own.
+/// Of a leader `index` is the chosen prefix, of an acceptor its own, without a stop.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct WireBeat {
     #[prost(uint64, tag = "1")]
     index: u64,
     #[prost(uint64, tag = "2")]
     round: u64,
+    #[prost(uint64, tag = "3")]
+    stop: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -211,7 +225,7 @@ fn wire(body: Body) -> WireBody {
     match body {
         Body::Canvass => WireBody::Canvass(true),
         Body::CanvassReply { granted } => WireBody::CanvassReply(granted),
-        Body::Prepare { from } => WireBody::Prepare(from.0),
+        Body::Prepare { from, stop } => WireBody::Prepare(WirePrepare { from: from.0, stop: stop.0 }),
         Body::Promise { from, entries, next, last } => WireBody::Promise(WirePromise {
             from: from.0,
             entries: placed_to_wire(entries),
@@ -229,8 +243,12 @@ fn wire(body: Body) -> WireBody {
         Body::Accepted { prefix, first, last } => {
             WireBody::Accepted(WireAccepted { prefix: prefix.0, first: first.0, last: last.0 })
         }
-        Body::Beat { commit, round } => WireBody::Beat(WireBeat { index: commit.0, round }),
-        Body::BeatReply { prefix, round } => WireBody::BeatReply(WireBeat { index: prefix.0, round }),
+        Body::Beat { commit, round, stop } => {
+            WireBody::Beat(WireBeat { index: commit.0, round, stop: stop.0 })
+        }
+        Body::BeatReply { prefix, round } => {
+            WireBody::BeatReply(WireBeat { index: prefix.0, round, stop: 0 })
+        }
         Body::Read(id) => WireBody::Read(id.0),
         Body::ReadReply { id, index } => {
             WireBody::ReadReply(WireRead { id: id.0, index: index.map(|index| index.0) })
@@ -244,7 +262,7 @@ fn body(wire: WireBody) -> Option<Body> {
     Some(match wire {
         WireBody::Canvass(_) => Body::Canvass,
         WireBody::CanvassReply(granted) => Body::CanvassReply { granted },
-        WireBody::Prepare(from) => Body::Prepare { from: Index(from) },
+        WireBody::Prepare(it) => Body::Prepare { from: Index(it.from), stop: Index(it.stop) },
         WireBody::Promise(promise) => Body::Promise {
             from: Index(promise.from),
             entries: placed_from_wire(promise.entries)?,
@@ -263,7 +281,9 @@ fn body(wire: WireBody) -> Option<Body> {
             first: Index(accepted.first),
             last: Index(accepted.last),
         },
-        WireBody::Beat(beat) => Body::Beat { commit: Index(beat.index), round: beat.round },
+        WireBody::Beat(beat) => {
+            Body::Beat { commit: Index(beat.index), round: beat.round, stop: Index(beat.stop) }
+        }
         WireBody::BeatReply(beat) => Body::BeatReply { prefix: Index(beat.index), round: beat.round },
         WireBody::Read(id) => Body::Read(ReadId(id)),
         WireBody::ReadReply(read) => Body::ReadReply { id: ReadId(read.id), index: read.index.map(Index) },

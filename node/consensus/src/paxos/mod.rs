@@ -31,7 +31,9 @@
 //! its old voters choose. Nothing is proposed behind it before it is chosen; then the leader prepares the same ballot with the
 //! new voters, who have promised nothing yet, and goes on with the settled membership as the first value of their own.
 //! Proposals wait meanwhile. An acceptor holds durably that the stop is chosen before it accepts anything behind it, so old voters
-//! may leave when the settled membership is chosen, and not before.
+//! may leave when the settled membership is chosen, and not before. Whom the old voters elect meanwhile finishes their log, perhaps
+//! in a ballot that somebody else leads among the new ones: messages name the sender's last stop, and an acceptor of both goes from
+//! the older voters to the newer ones.
 //!
 //! **Reads** are served at the chosen prefix once the leader's barrier is chosen and a quorum has confirmed, after the read
 //! came, that it promised no higher ballot.
@@ -105,6 +107,8 @@ pub struct Paxos {
     now: Time,
     promised: Epoch,
     owner: Option<MemberId>,
+    /// Where the voters came in that the owner asked for the ballot.
+    owner_stop: Index,
     /// Every slot up to here is chosen, and this member holds its value.
     commit: Index,
     /// Every slot up to here is chosen or accepted in the promised ballot.
@@ -157,6 +161,7 @@ impl Paxos {
             now,
             promised: hard_state.epoch,
             owner: hard_state.vote,
+            owner_stop: hard_state.vote.map_or(Index(0), |_| acceptor::UNKNOWN_STOP),
             commit: mark.index,
             prefix: mark.index,
             leader: None,
@@ -202,8 +207,9 @@ impl Paxos {
             for entry in &found {
                 StartError::membership(entry)?;
                 self.note_membership(entry);
+                // Whose ballot it was is lost: nobody is promised it again.
                 if entry.epoch > self.promised {
-                    (self.promised, self.owner) = (entry.epoch, None);
+                    (self.promised, self.owner) = (Epoch(entry.epoch.0 + 1), None);
                 }
                 chosen = stops.get(&entry.epoch).copied().unwrap_or_default().max(chosen);
                 if reconfiguration::is_stop(entry) {
@@ -344,11 +350,18 @@ impl Paxos {
                 self.canvass_answered(from, ballot, *granted);
                 return self.count_canvass(log);
             }
-            Body::Prepare { from: slot } => return self.prepare_asked(from, ballot, *slot, log),
+            Body::Prepare { from: slot, stop } => {
+                return self.prepare_asked(from, ballot, (*slot, *stop), log);
+            }
             Body::Read(id) => return self.read_for(Some(from), *id),
             Body::ReadReply { id, index } => return self.outbox.push(rounds::answer(*id, *index)),
             Body::Behind => return self.told_behind(from),
-            Body::Accept { .. } | Body::Beat { .. } if ballot >= self.promised => self.follow(from, ballot),
+            Body::Accept { stop, .. } | Body::Beat { stop, .. } if ballot >= self.promised => {
+                if ballot == self.promised && self.is_of_another(from, *stop) {
+                    return self.refuse_leader(from, &body);
+                }
+                self.follow(from, ballot, *stop);
+            }
             Body::Accept { .. } if mutant!(AcceptLowerBallot) => {}
             Body::Accept { .. } | Body::Beat { .. } => return self.send(from, Body::Refused),
             // Somebody promised a higher ballot: this member's own, if it has one, is over.
@@ -376,7 +389,7 @@ impl Paxos {
             }
             Body::Accept { entries, commit, stop } => self.accept(from, entries, commit, stop, log),
             Body::Accepted { prefix, first, last } => self.accepted_by(from, prefix, (first, last), log),
-            Body::Beat { commit, round } => {
+            Body::Beat { commit, round, .. } => {
                 self.advance_prefix(log);
                 self.commit_to(commit.min(self.prefix));
                 if mutant!(CommitWithoutOwnPrefix) {
@@ -387,9 +400,9 @@ impl Paxos {
             }
             Body::BeatReply { prefix, round } => self.beat_answered(from, prefix, round, log),
             Body::TakeOver => self.told_to_take_over(from, log),
+            Body::Refused => self.refused_while_leading(from, log),
             // Taken before, whatever their ballot.
-            Body::Refused
-            | Body::Removed
+            Body::Removed
             | Body::Canvass
             | Body::CanvassReply { .. }
             | Body::Prepare { .. }
@@ -402,7 +415,7 @@ impl Paxos {
     /// Promises `ballot` to `owner` if it is new, and stops whatever this member did in a lower one.
     fn become_acceptor(&mut self, ballot: Epoch, owner: Option<MemberId>, leader: Option<MemberId>) {
         if ballot > self.promised {
-            (self.promised, self.owner) = (ballot, owner);
+            (self.promised, self.owner, self.owner_stop) = (ballot, owner, Index(0));
             self.prefix = self.commit;
         }
         self.stop_leading();
@@ -426,19 +439,6 @@ impl Paxos {
         for Proposal { id, .. } in std::mem::take(&mut self.held) {
             self.outbox.push(Effect::Refuse { id, refusal: Refusal::NotLeader { leader: None } });
         }
-    }
-
-    fn told_removed(&mut self, from: MemberId) {
-        if self.membership.member(from).is_some() && !self.removed {
-            self.leave();
-        }
-    }
-
-    /// This member is no part of the group any more.
-    fn leave(&mut self) {
-        self.removed = true;
-        self.become_acceptor(self.promised, None, None);
-        self.outbox.push(Effect::Removed);
     }
 
     fn tick(&mut self, log: &dyn LogRead) {

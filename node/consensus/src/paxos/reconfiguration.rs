@@ -173,6 +173,19 @@ impl Paxos {
         }
     }
 
+    pub(super) fn told_removed(&mut self, from: MemberId) {
+        if self.membership.member(from).is_some() && !self.removed {
+            self.leave();
+        }
+    }
+
+    /// This member is no part of the group any more.
+    fn leave(&mut self) {
+        self.removed = true;
+        self.become_acceptor(self.promised, None, None);
+        self.outbox.push(Effect::Removed);
+    }
+
     /// A removed member that nobody has told asks whether it is needed: who knows that it is not answers so.
     pub(super) fn ask_to_leave(&mut self) {
         if self.membership.removed.contains(&self.config.id) && !self.removed {

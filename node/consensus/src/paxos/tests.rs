@@ -85,3 +85,24 @@ fn an_acceptor_may_know_more_to_be_chosen_than_its_leader_proposed() {
     story.voter_says(Body::Accepted { prefix: Index(2), first: Index(1), last: Index(1) });
     assert!(story.paxos.status().commit >= Index(1), "{:?}", story.effects);
 }
+
+/// Voters on either side of a stop may elect two in one ballot. An acceptor that promised it to the newer ones' is not won over by the
+/// older ones', which would ask it for the same promise among the newer ones next.
+#[test]
+fn a_ballot_is_not_promised_again_across_a_stop() {
+    let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: three_voters() };
+    let log = MemoryLog::new(Layout::Slots);
+    let paxos = Paxos::new(Config::new(MemberId(1), 1), HardState::default(), mark, &log, Time(0));
+    let paxos = paxos.expect("the log is sound");
+    let mut story = Story { paxos, log, effects: Vec::new(), now: Time(1) };
+    let mut says = |from: MemberId, body: Body| {
+        let payload = Message { ballot: Epoch(1), body }.encode();
+        story.input(Input::Message { from, payload });
+    };
+    says(MemberId(3), Body::Prepare { from: Index(1), stop: Index(9) });
+    let value = Entry { index: Index(1), epoch: Epoch(1), kind: Kind::NoOp, payload: bytes::Bytes::new() };
+    says(VOTER, Body::Accept { entries: vec![value], commit: Index(0), stop: Index(0) });
+    says(VOTER, Body::Prepare { from: Index(1), stop: Index(9) });
+    let told: Vec<Body> = story.told().map(|message| message.body).collect();
+    assert_eq!(told, [Body::Refused], "{:?}", story.effects);
+}

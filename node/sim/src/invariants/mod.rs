@@ -45,7 +45,7 @@ impl Invariants {
             agreement: agreement::Agreement::new(protocol),
             durable: durable::Durable::new(protocol),
             electable: electable::Electable::new(protocol),
-            epochs: epochs::Epochs::default(),
+            epochs: epochs::Epochs::new(protocol),
             logs: logs::Logs::new(protocol.layout()),
             mandate: mandate::Mandate::new(protocol),
             memberships: memberships::Memberships::default(),

@@ -145,7 +145,7 @@ fn paxos(body: paxos::Body) -> (&'static str, String) {
     match body {
         Body::Canvass => ("Canvass", String::new()),
         Body::CanvassReply { granted } => ("CanvassReply", yes(granted)),
-        Body::Prepare { from } => ("Prepare", format!("from slot {from}")),
+        Body::Prepare { from, .. } => ("Prepare", format!("from slot {from}")),
         Body::Promise { from, entries: list, next, last } => {
             let more = if next <= last { format!(", more from {next}") } else { String::new() };
             ("Promise", format!("from slot {from} accepted {}{more}", entries(&list)))
@@ -158,7 +158,7 @@ fn paxos(body: paxos::Body) -> (&'static str, String) {
         Body::Accepted { prefix, first, last } => {
             ("Accepted", format!("{first} to {last}, without gaps up to {prefix}"))
         }
-        Body::Beat { commit, round } => ("Beat", format!("chosen {commit}, round {round}")),
+        Body::Beat { commit, round, .. } => ("Beat", format!("chosen {commit}, round {round}")),
         Body::BeatReply { prefix, round } => {
             ("BeatReply", format!("without gaps up to {prefix}, round {round}"))
         }
