@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{Member, Membership, Role};
-use crate::id::MemberId;
+use crate::id::{Index, MemberId};
 
 /// Bytes that are no membership of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ struct Wire {
     outgoing: Vec<WireMember>,
     #[prost(fixed64, repeated, tag = "3")]
     removed: Vec<u64>,
+    #[prost(uint64, tag = "4")]
+    voters_since: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -47,6 +49,7 @@ impl Membership {
             members: self.members.values().map(wire).collect(),
             outgoing: self.outgoing.values().map(wire).collect(),
             removed: self.removed.iter().map(|id| id.0).collect(),
+            voters_since: self.voters_since.0,
         };
         wire.encode_to_vec().into()
     }
@@ -64,6 +67,7 @@ impl Membership {
             members: members(wire.members).ok_or(Malformed)?,
             outgoing: members(wire.outgoing).ok_or(Malformed)?,
             removed: wire.removed.into_iter().map(MemberId).collect(),
+            voters_since: Index(wire.voters_since),
         })
     }
 }

@@ -6,7 +6,7 @@ mod stack;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Refusal;
-use crate::id::MemberId;
+use crate::id::{Index, MemberId};
 use crate::quorum::Quorum;
 
 pub use codec::Malformed;
@@ -51,6 +51,9 @@ pub struct Membership {
     pub outgoing: BTreeMap<MemberId, Member>,
     /// Ids that were members once and never will be again.
     pub removed: BTreeSet<MemberId>,
+    /// Where the voters changed last: the index of their joint membership. Multi-Paxos tells voters before and behind a stop apart
+    /// by it; the others leave it at 0.
+    pub voters_since: Index,
 }
 
 /// Why a membership can't follow the present one.

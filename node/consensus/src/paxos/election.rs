@@ -113,7 +113,7 @@ impl Paxos {
     /// Phase 1a in the promised ballot, from the first slot that is not known to be chosen.
     pub(super) fn prepare(&mut self, own_promise: Option<WriteId>, log: &dyn LogRead) {
         self.leader = None;
-        self.owner_stop = self.owner_stop.max(self.stop.slot());
+        self.owner_stop = self.owner_stop.max(self.membership.voters_since);
         let from = if mutant!(PrepareFromLogEnd) { self.view(log).last_index() } else { self.commit };
         self.part = PartState::Preparing(Box::new(Preparing {
             from: from.next(),
@@ -131,7 +131,7 @@ impl Paxos {
     /// Asks every voter for what it has not told yet.
     pub(super) fn ask_promises(&mut self) {
         let again_at = self.now.after_ms(self.config.heartbeat_interval_ms);
-        let (voters, stop) = (self.others(), self.stop.slot());
+        let (voters, stop) = (self.others(), self.membership.voters_since);
         let PartState::Preparing(preparing) = &mut self.part else { return };
         preparing.ask_again_at = again_at;
         let from = preparing.from;
@@ -172,7 +172,9 @@ impl Paxos {
         preparing.open.insert(from, open);
         match open {
             Some(from_slot) => {
-                let stop = self.stop.slot();
+                // Slots come to an end; another ballot would begin with the first of them again.
+                self.reset_election_timer();
+                let stop = self.membership.voters_since;
                 self.send(from, Body::Prepare { from: from_slot, stop });
             }
             None => self.count_promises(log),
@@ -216,9 +218,11 @@ impl Paxos {
             && self.quorum.reached(|id| above(id) || !preparing.promised(id, own))
     }
 
-    /// An acceptor has slots in its snapshot only: this member waits for that snapshot, and for another turn.
+    /// An acceptor has slots in its snapshot only: this member waits for that snapshot, and for another turn. A witness has none to
+    /// send; its promise is missing, and others may do.
     pub(super) fn told_behind(&mut self, from: MemberId) {
-        if matches!(self.part, PartState::Preparing(_)) && self.quorum.contains(from) {
+        let helps = self.quorum.contains(from) && !self.is_witness(from);
+        if matches!(self.part, PartState::Preparing(_)) && helps {
             self.become_acceptor(self.promised, None, None);
         }
     }

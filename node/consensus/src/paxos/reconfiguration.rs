@@ -75,8 +75,9 @@ impl Paxos {
             self.outbox.push(Effect::Refuse { id, refusal });
             return;
         }
-        let next = self.membership.towards(target);
         let index = self.view(log).last_index().next();
+        let mut next = self.membership.towards(target);
+        next.voters_since = if next.is_joint() { index } else { self.membership.voters_since };
         self.lead_membership(index, &next);
         self.outbox.push(Effect::Accepted { id, index, epoch: self.promised });
         self.follow_receivers();

@@ -59,8 +59,12 @@ impl World {
         let settles = self.now.since_ms(self.change_asked) < CHANGE_SETTLES_MS;
         let known =
             || self.machines.values().filter(|machine| !machine.is_gone()).map(|machine| &machine.membership);
+        // A change that stands in a log may be decided much later, by whoever finds it there.
+        let ids = self.machines.iter().filter(|(_, machine)| !machine.is_gone()).map(|(id, _)| *id);
+        let undecided = ids.flat_map(|id| self.invariants.undecided_memberships(id));
+        let undecided = undecided.map(|membership| (membership.voters(), membership.is_joint()));
         let voters: BTreeSet<_> =
-            known().map(|membership| (membership.voters(), membership.is_joint())).collect();
+            known().map(|membership| (membership.voters(), membership.is_joint())).chain(undecided).collect();
         if !self.without_data.is_empty()
             || settles
             || voters.len() != 1
