@@ -35,6 +35,10 @@ pub enum Envelope {
     Lease(RequestId, LeaseTimes),
     /// Hand leadership to this member.
     Transfer(Option<MemberId>),
+    /// The leader asks for [`Self::Level`].
+    TellLevel,
+    /// The highest feature level that the sender understands.
+    Level(u32),
 }
 
 /// A lease as its keeper sees it.
@@ -53,7 +57,7 @@ pub struct Malformed;
 
 #[derive(Clone, PartialEq, Message)]
 struct Wire {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     body: Option<Body>,
 }
 
@@ -77,6 +81,9 @@ enum Body {
     Lease(WireLease),
     #[prost(uint64, tag = "9")]
     Transfer(u64),
+    /// 0 asks.
+    #[prost(uint32, tag = "10")]
+    Level(u32),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -157,6 +164,8 @@ impl Envelope {
                 granted_s: times.granted_s,
             }),
             Self::Transfer(to) => Body::Transfer(to.map_or(0, |id| id.0)),
+            Self::TellLevel => Body::Level(0),
+            Self::Level(level) => Body::Level(level),
         };
         Wire { body: Some(body) }.encode_to_vec().into()
     }
@@ -182,6 +191,8 @@ impl Envelope {
                 LeaseTimes { ttl_s: wire.ttl_s, granted_s: wire.granted_s },
             ),
             Body::Transfer(to) => Self::Transfer((to != 0).then_some(MemberId(to))),
+            Body::Level(0) => Self::TellLevel,
+            Body::Level(level) => Self::Level(level),
         })
     }
 }
@@ -340,6 +351,8 @@ mod tests {
             Envelope::Lease(request, times),
             Envelope::Transfer(None),
             Envelope::Transfer(Some(MemberId(3))),
+            Envelope::TellLevel,
+            Envelope::Level(2),
         ];
         all.extend((1..=17).map(|code| Envelope::Refused(request, failure(code, 0).expect("a code"))));
         for envelope in all {

@@ -20,6 +20,7 @@ use crate::durability::Durability;
 use crate::error::{BootError, Fatal};
 use crate::event::{Event, GroupId};
 use crate::leases::{LeaseRounds, Leases};
+use crate::levels::Levels;
 use crate::log::SharedLog;
 use crate::mutants::mutant;
 use crate::output::Output;
@@ -59,6 +60,8 @@ pub struct HostConfig {
     pub wal: wal::Config,
     /// How much of the log stays.
     pub retention: Retention,
+    /// The highest feature level that this member understands: [`quorate_state::machine::LEVEL`], but in tests of upgrades.
+    pub feature_level: u32,
     /// The membership of a member that starts for the first time; not looked at later.
     pub initial: Membership,
 }
@@ -83,7 +86,8 @@ impl Host {
         now: Time,
     ) -> Result<Self, BootError> {
         // The state is durable before the log exists: a log without a state can't be.
-        let state = StateMachine::open(Arc::clone(&backend), config.initial.encode())?;
+        let state =
+            StateMachine::open_at(Arc::clone(&backend), config.initial.encode(), config.feature_level)?;
         let identity = Identity {
             cluster_id: config.cluster_id,
             member_id: config.consensus.id.0,
@@ -322,6 +326,7 @@ fn boot(
         backend,
         leases: Leases::default(),
         lease_rounds: LeaseRounds::default(),
+        levels: Levels::default(),
         durability: Durability::new(),
         pending: Pending::default(),
         commands: CommandQueue::default(),
@@ -360,7 +365,8 @@ impl Replica {
         whole.changes.push(StateMachine::installed_mark(index.0));
         let machine = |error: quorate_storage::backend::BackendError| Fatal::Machine(error.into());
         self.backend.replace(whole).map_err(machine)?;
-        self.state = StateMachine::open(Arc::clone(&self.backend), bytes::Bytes::new())?;
+        let supported = self.state.supported_level();
+        self.state = StateMachine::open_at(Arc::clone(&self.backend), bytes::Bytes::new(), supported)?;
         log.0.reset(self.group.0, index.0, epoch.0)?;
         self.commit = self.commit.max(index);
         let membership = Membership::decode(self.state.membership()).unwrap_or_default();

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod host;
 mod leases;
+mod levels;
 mod log;
 pub mod mutants;
 pub mod output;

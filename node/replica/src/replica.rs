@@ -18,6 +18,7 @@ use crate::error::Fatal;
 use crate::event::{Event, GroupId, Request, RequestId};
 use crate::host::Retention;
 use crate::leases::{LeaseRounds, Leases};
+use crate::levels::Levels;
 use crate::log::SharedLog;
 use crate::mutants::mutant;
 use crate::output::{Answer, Failure, Output};
@@ -53,6 +54,7 @@ pub struct Replica {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) leases: Leases,
     pub(crate) lease_rounds: LeaseRounds,
+    pub(crate) levels: Levels,
     pub(crate) durability: Durability,
     pub(crate) pending: Pending,
     /// Commands of clients and followers since the last flush; kept while no leader is known, and while it has no room.
@@ -109,7 +111,7 @@ impl Replica {
     pub(crate) fn deadline(&self) -> Time {
         let mut deadline = self.protocol.deadline();
         let expiry = self.leases.deadline().filter(|_| self.leading.is_some());
-        for other in [self.pending.deadline(), expiry].into_iter().flatten() {
+        for other in [self.pending.deadline(), expiry, self.levels_deadline()].into_iter().flatten() {
             deadline = deadline.min(other);
         }
         if !self.reads.is_empty() || !self.read_batch.is_empty() || self.lease_rounds.is_waiting() {
@@ -150,6 +152,7 @@ impl Replica {
             self.expire_leases(now);
         }
         self.retry_reads(now);
+        self.ask_levels(now);
         Ok(())
     }
 
@@ -178,6 +181,8 @@ impl Replica {
             }
             Envelope::Lease(request, times) => self.lease_answered(request, times),
             Envelope::Transfer(to) => return self.input(now, Input::Transfer(to), log),
+            Envelope::TellLevel => self.send(from, Envelope::Level(self.state.supported_level())),
+            Envelope::Level(level) => self.level_told(from, level),
         }
         Ok(())
     }
@@ -516,6 +521,7 @@ impl Replica {
         let leading = established.then_some(epoch);
         if leading != self.leading {
             self.leading = leading;
+            self.levels = Levels::default();
             match leading {
                 Some(epoch) => self.leases.promote(now, epoch, &self.state)?,
                 None => self.refuse_leases(),

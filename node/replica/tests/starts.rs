@@ -37,6 +37,7 @@ fn config(protocol: ProtocolKind) -> HostConfig {
         consensus: Config::new(ID, 1),
         wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
         retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 100 },
+        feature_level: quorate_state::machine::LEVEL,
         initial: Membership { members: [(ID, member)].into_iter().collect(), ..Membership::default() },
     }
 }

@@ -136,6 +136,7 @@ fn host_config(config: &Config, identity: &Identity) -> HostConfig {
         consensus,
         wal: wal::Config::default(),
         retention: Retention::default(),
+        feature_level: crate::transport::FEATURE_LEVEL,
         initial: identity.initial.clone(),
     }
 }

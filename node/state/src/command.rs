@@ -10,7 +10,7 @@ use crate::request::{DeleteRange, Put, Txn};
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Command {
     /// Which.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<CommandKind>,
 }
 
@@ -38,6 +38,9 @@ pub enum CommandKind {
     /// Raise or end an alarm.
     #[prost(message, tag = "7")]
     Alarm(AlarmChange),
+    /// Every member understands this level: from here on commands and states of it may appear. Lower ones change nothing.
+    #[prost(uint32, tag = "8")]
+    RaiseLevel(u32),
 }
 
 /// Something that is wrong on a member and that the whole cluster must know.

@@ -34,6 +34,19 @@ pub enum MachineError {
     /// What the engine holds is not what this version writes.
     #[error("the backend holds a malformed {0}")]
     Malformed(&'static str),
+    /// The group's level is higher than this member's: what is decided from there on can't be read here.
+    #[error(
+        "the group is at feature level {group}, and this version knows levels up to {own}: start a later version"
+    )]
+    Level {
+        /// The group's.
+        group: u32,
+        /// The highest that this member understands.
+        own: u32,
+    },
+    /// A decided command is of a kind that came with a later version. Going on without it would make another state.
+    #[error("entry {0} is a command that this version does not know: start a later version")]
+    UnknownCommand(u64),
 }
 
 /// A read's failure: of the request, or of the machine.

@@ -104,7 +104,17 @@ struct Meta {
     /// The highest epoch that an applied entry was proposed in.
     #[prost(uint64, tag = "9")]
     proposed_epoch: u64,
+    /// The group's level; 0 is that of a group which never raised it.
+    #[prost(uint32, tag = "10")]
+    level: u32,
 }
+
+/// The highest level that this version understands. It rises with every change of what is replicated: kinds and fields of commands, rows
+/// of the state, what a command does.
+pub const LEVEL: u32 = 1;
+
+/// Of a group that never raised its level.
+const FIRST_LEVEL: u32 = 1;
 
 const META_KEY: &[u8] = b"state";
 /// Where the index of the snapshot stands that a state was installed from.
@@ -118,23 +128,38 @@ const COMPACTION_CHANGES_MAX: usize = 256;
 pub struct StateMachine {
     backend: Arc<dyn Backend>,
     meta: Meta,
+    /// The highest level that this member understands.
+    supported: u32,
     /// Reads of what was applied last; made once for all reads of it.
     reader: Reader,
 }
 
 impl StateMachine {
-    /// The state in a backend. An empty one starts with this membership at index 0, durably.
+    /// The state in a backend, for this version's [`LEVEL`]. An empty one starts with this membership at index 0, durably.
     ///
     /// # Errors
-    /// The engine's; [`MachineError::Malformed`].
+    /// See [`Self::open_at`].
     pub fn open(backend: Arc<dyn Backend>, initial_membership: Bytes) -> Result<Self, MachineError> {
+        Self::open_at(backend, initial_membership, LEVEL)
+    }
+
+    /// The same for a member that understands levels up to `supported`.
+    ///
+    /// # Errors
+    /// The engine's; [`MachineError::Malformed`]; [`MachineError::Level`] before anything is written.
+    pub fn open_at(
+        backend: Arc<dyn Backend>,
+        initial_membership: Bytes,
+        supported: u32,
+    ) -> Result<Self, MachineError> {
         let stored = backend.view().get(Table::Meta, META_KEY)?;
         let meta = match stored {
             Some(value) => Meta::decode(value).map_err(|_| MachineError::Malformed("state"))?,
             None => Meta { revision: 1, membership: initial_membership, ..Meta::default() },
         };
+        check_level(meta.level, supported)?;
         let reader = read(Committed::counted(backend.view().into())?, &meta);
-        let mut machine = Self { backend, meta, reader };
+        let mut machine = Self { backend, meta, supported, reader };
         if mutant!(RevisionFromRows) {
             machine.meta.revision = machine.newest_row()?;
         }
@@ -181,6 +206,18 @@ impl StateMachine {
         &self.meta.membership
     }
 
+    /// The group's level as far as this state goes: no command of a higher one was decided before it.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.meta.level.max(FIRST_LEVEL)
+    }
+
+    /// The highest level that this member understands.
+    #[must_use]
+    pub fn supported_level(&self) -> u32 {
+        self.supported
+    }
+
     /// Reads of the state as it is now.
     #[must_use]
     pub fn reader(&self) -> Reader {
@@ -198,7 +235,8 @@ impl StateMachine {
     /// Applies entries that follow the applied index, as one batch.
     ///
     /// # Errors
-    /// The engine's; the member ends.
+    /// The engine's; [`MachineError::Level`] and [`MachineError::UnknownCommand`], with nothing of these entries applied. The
+    /// member ends.
     ///
     /// # Panics
     /// If the entries leave a gap.
@@ -260,15 +298,27 @@ impl StateMachine {
         epoch: u64,
         applied: &mut Applied,
     ) -> Result<Body, ReadError> {
-        let command = Command::decode(bytes).ok().and_then(|command| command.kind);
+        let kind = match Command::decode(bytes) {
+            Ok(Command { kind: Some(kind) }) => kind,
+            // It says something, in a field of a later version.
+            Ok(Command { kind: None }) if !bytes.is_empty() => {
+                return Err(MachineError::UnknownCommand(self.meta.applied_index).into());
+            }
+            Ok(Command { kind: None }) | Err(_) => return Err(ApplyError::UnknownCommand.into()),
+        };
         let span = self.span();
         let mut writer = Writer::new(overlay, span);
-        let body = match command.ok_or(ApplyError::UnknownCommand)? {
+        let body = match kind {
             CommandKind::Put(put) => writer.put(&put)?,
             CommandKind::DeleteRange(delete) => writer.delete_range(&delete)?,
             CommandKind::Txn(txn) => Body::Txn(writer.txn(&txn)?),
             CommandKind::Compact(revision) => return self.compact(revision),
             CommandKind::Alarm(change) => return Ok(self.change_alarm(change)),
+            CommandKind::RaiseLevel(level) => {
+                check_level(level, self.supported)?;
+                self.meta.level = level.max(self.meta.level);
+                return Ok(Body::RaiseLevel);
+            }
             CommandKind::LeaseGrant(grant) => {
                 if lease::exists(overlay, grant.id)? {
                     return Err(ApplyError::LeaseExists.into());
@@ -347,6 +397,10 @@ impl StateMachine {
         let value = self.meta.encode_to_vec().into();
         overlay.put(Table::Meta, Bytes::from_static(META_KEY), value);
     }
+}
+
+fn check_level(group: u32, own: u32) -> Result<(), MachineError> {
+    if group > own { Err(MachineError::Level { group, own }) } else { Ok(()) }
 }
 
 fn span(meta: &Meta) -> Span {

@@ -39,6 +39,8 @@ pub enum Body {
     LeaseRevoke,
     /// To a change of alarms: those that it raised or ended.
     Alarm(Vec<Alarm>),
+    /// To a raised level.
+    RaiseLevel,
 }
 
 /// The answer to a transaction.

@@ -9,7 +9,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use quorate_storage::backend::memory::MemoryBackend;
 
 use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseGrant, LeaseRevoke};
-use crate::error::{ApplyError, ReadError};
+use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::{Event, KeyValue};
 use crate::machine::{Entry, Origin, Payload, StateMachine};
 use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Range, Relation, Target, Txn};
@@ -337,4 +337,38 @@ fn alarms_are_a_set_that_survives_a_restart() {
     let machine = StateMachine::open(backend, Bytes::new()).unwrap();
     assert_eq!(machine.reader().alarms(), [alarm(2)]);
     assert_eq!(machine.revision(), 1);
+}
+
+fn entry(index: u64, command: impl Into<Bytes>) -> Entry {
+    Entry { index, epoch: 1, proposed: 1, payload: Payload::Command(command.into(), None) }
+}
+
+#[test]
+fn a_level_that_is_not_understood_ends_the_member_and_refuses_its_start() {
+    let backend = Arc::new(MemoryBackend::default());
+    let open = |supported| StateMachine::open_at(backend.clone(), Bytes::new(), supported);
+    let raise = || entry(1, Command::new(CommandKind::RaiseLevel(2)).to_bytes());
+    let mut old = open(1).unwrap();
+    assert!(matches!(old.apply(vec![raise()]), Err(MachineError::Level { group: 2, own: 1 })));
+    let mut new = open(2).unwrap();
+    assert_eq!((new.level(), new.applied().0), (1, 0), "the old one left nothing behind");
+    new.apply(vec![raise()]).unwrap();
+    new.apply(vec![entry(2, Command::new(CommandKind::RaiseLevel(1)).to_bytes())]).unwrap();
+    assert_eq!(new.level(), 2, "a level never falls");
+    assert!(matches!(open(1), Err(MachineError::Level { group: 2, own: 1 })));
+    assert_eq!(open(3).unwrap().level(), 2);
+}
+
+#[test]
+fn a_command_of_a_later_version_ends_the_member_before_it_changes_the_state() {
+    let backend = MemoryBackend::default();
+    let known = || entry(1, Command::new(put("k", "v")).to_bytes());
+    // Field 100, a string.
+    let later = entry(2, vec![0xa2, 0x06, 0x01, b'x']);
+    let ended = machine(&backend).apply(vec![known(), later]);
+    assert!(matches!(ended, Err(MachineError::UnknownCommand(2))));
+    let mut again = machine(&backend);
+    assert_eq!(again.applied().0, 0);
+    again.apply(vec![known(), entry(2, Bytes::new())]).expect("an empty one is nobody's, and refused by all");
+    assert_eq!(again.revision(), 2);
 }

@@ -143,6 +143,6 @@ fn one(response: Response) -> Option<response_op::Response> {
             succeeded: txn.succeeded,
             responses: responses(txn.responses),
         })),
-        Body::Compact | Body::LeaseGrant | Body::LeaseRevoke | Body::Alarm(_) => None,
+        Body::Compact | Body::LeaseGrant | Body::LeaseRevoke | Body::Alarm(_) | Body::RaiseLevel => None,
     }
 }

@@ -57,7 +57,8 @@ impl MaintenanceService {
             | Body::Txn(_)
             | Body::Compact
             | Body::LeaseGrant
-            | Body::LeaseRevoke => Err(other_kind()),
+            | Body::LeaseRevoke
+            | Body::RaiseLevel => Err(other_kind()),
         }
     }
 

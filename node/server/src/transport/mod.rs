@@ -31,7 +31,7 @@ const PEER_QUEUE_MAX: usize = 4_096;
 /// The largest frame between members: a batch may hold one entry of the largest request's size, and more.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// What this version understands.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = quorate_state::machine::LEVEL;
 
 struct Peer {
     urls: Vec<String>,

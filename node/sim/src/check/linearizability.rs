@@ -71,7 +71,8 @@ fn values(command: &CommandKind) -> Vec<&Put> {
         | CommandKind::Compact(_)
         | CommandKind::LeaseGrant(_)
         | CommandKind::LeaseRevoke(_)
-        | CommandKind::Alarm(_) => Vec::new(),
+        | CommandKind::Alarm(_)
+        | CommandKind::RaiseLevel(_) => Vec::new(),
     }
 }
 

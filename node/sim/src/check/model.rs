@@ -96,6 +96,7 @@ impl Model {
             CommandKind::LeaseGrant(grant) => step.model.grant(grant.id, grant.ttl_s)?,
             CommandKind::LeaseRevoke(revoke) => step.revoke(revoke.id)?,
             CommandKind::Alarm(_) => Body::Alarm(Vec::new()),
+            CommandKind::RaiseLevel(_) => Body::RaiseLevel,
         };
         let events = step.events;
         self.revision += i64::from(!events.is_empty());

@@ -98,6 +98,7 @@ impl Machine {
             consensus,
             wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
             retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 60 },
+            feature_level: quorate_state::machine::LEVEL,
             initial: self.initial.clone(),
         };
         self.boots += 1;

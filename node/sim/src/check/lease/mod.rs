@@ -74,7 +74,8 @@ fn leases_of(command: &CommandKind) -> Vec<i64> {
         | CommandKind::Compact(_)
         | CommandKind::LeaseGrant(_)
         | CommandKind::LeaseRevoke(_)
-        | CommandKind::Alarm(_) => Vec::new(),
+        | CommandKind::Alarm(_)
+        | CommandKind::RaiseLevel(_) => Vec::new(),
     };
     leases.retain(|lease| *lease != 0);
     leases

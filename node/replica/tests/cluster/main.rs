@@ -1,19 +1,23 @@
-//! A witness as a whole replica, for every protocol: it takes part, and its disk and state hold no data.
+//! Three members as whole replicas, on perfect links and disks: two with data and a witness.
+
+mod levels;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_consensus::config::Config;
-use quorate_consensus::entry::Kind;
-use quorate_consensus::id::{Index, MemberId, Time};
+use quorate_consensus::id::{MemberId, Time};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::{Member, Membership, Role};
+use quorate_replica::error::BootError;
 use quorate_replica::event::{Event, GroupId, Request, RequestId};
 use quorate_replica::host::{Host, HostConfig, Retention};
 use quorate_replica::output::{Answer, Failure, Output};
 use quorate_state::command::{Command, CommandKind};
-use quorate_state::request::{Put, Range};
+use quorate_state::machine::LEVEL;
+use quorate_state::request::Put;
 use quorate_storage::backend::Backend;
 use quorate_storage::backend::memory::MemoryBackend;
 use quorate_storage::disk::sim::SimDisk;
@@ -26,10 +30,13 @@ const LATE: Time = Time(1_000_000);
 
 type Replies = Vec<(MemberId, RequestId, Result<Answer, Failure>)>;
 
-/// Hosts on perfect links and disks; those in `down` do and get nothing.
+/// Those in `down` do and get nothing.
 struct Cluster {
     now: Time,
     hosts: BTreeMap<MemberId, Host>,
+    protocol: ProtocolKind,
+    initial: Membership,
+    disks: BTreeMap<MemberId, SimDisk>,
     backends: BTreeMap<MemberId, MemoryBackend>,
     down: Vec<MemberId>,
     replies: Replies,
@@ -53,31 +60,40 @@ impl Cluster {
     fn new(protocol: ProtocolKind) -> Self {
         let roles = [(1, Role::Voter), (2, Role::Voter), (WITNESS.0, Role::Witness)];
         let members = roles.map(|(id, role)| (MemberId(id), member(id, role)));
-        let initial = Membership { members: members.into_iter().collect(), ..Membership::default() };
+        let ids = members.each_ref().map(|(id, _)| *id);
         let mut cluster = Self {
             now: Time(0),
             hosts: BTreeMap::new(),
+            protocol,
+            initial: Membership { members: members.into_iter().collect(), ..Membership::default() },
+            disks: BTreeMap::new(),
             backends: BTreeMap::new(),
             down: Vec::new(),
             replies: Vec::new(),
             requests: 0,
             snapshots: 0,
         };
-        for &id in initial.members.keys() {
-            let config = HostConfig {
-                cluster_id: 1,
-                protocol,
-                consensus: Config::new(id, id.0),
-                wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
-                retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 100 },
-                initial: initial.clone(),
-            };
-            let backend = MemoryBackend::default();
-            let host = Host::open(config, Arc::new(SimDisk::default()), Arc::new(backend.clone()), Time(0));
-            cluster.hosts.insert(id, host.expect("a new member starts"));
-            cluster.backends.insert(id, backend);
+        for id in ids {
+            cluster.start(id, LEVEL).expect("a new member starts");
         }
         cluster
+    }
+
+    /// Starts a member, for the first time or again, in a version that understands levels up to this one.
+    fn start(&mut self, id: MemberId, feature_level: u32) -> Result<(), BootError> {
+        let config = HostConfig {
+            cluster_id: 1,
+            protocol: self.protocol,
+            consensus: Config::new(id, id.0),
+            wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
+            retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 100 },
+            feature_level,
+            initial: self.initial.clone(),
+        };
+        let (disk, backend) = (self.disks.entry(id).or_default(), self.backends.entry(id).or_default());
+        let host = Host::open(config, Arc::new(disk.clone()), Arc::new(backend.clone()), self.now)?;
+        self.hosts.insert(id, host);
+        Ok(())
     }
 
     fn step(&mut self, id: MemberId, event: Event) {
@@ -156,74 +172,5 @@ impl Cluster {
 
     fn answer(&self, name: RequestId) -> Option<&Result<Answer, Failure>> {
         self.replies.iter().find(|(_, request, _)| *request == name).map(|(_, _, result)| result)
-    }
-}
-
-fn keys(host: &Host) -> usize {
-    let reader = host.replica(GROUP).expect("the group").state().reader();
-    let everything =
-        Range { key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0"), ..Range::default() };
-    reader.range(&everything).expect("a range").kvs.len()
-}
-
-#[test]
-fn a_witness_decides_with_one_data_member_and_holds_no_data() {
-    for protocol in ProtocolKind::ALL {
-        let mut cluster = Cluster::new(protocol);
-        cluster.run(5_000);
-        let leader = cluster.leader();
-        assert_ne!(leader, WITNESS, "{protocol}");
-        let other = MemberId(3 - leader.0);
-        cluster.down.push(other);
-        let last = (0..200)
-            .map(|key| {
-                let name = cluster.put(leader, key);
-                cluster.run(10);
-                name
-            })
-            .last();
-        cluster.run(1_000);
-        assert!(
-            matches!(cluster.answer(last.expect("puts")), Some(Ok(_))),
-            "{protocol}: decided with the witness"
-        );
-        let witness = &cluster.hosts[&WITNESS];
-        assert_eq!((keys(witness), keys(&cluster.hosts[&leader])), (0, 200), "{protocol}");
-        let entries = witness.entries(GROUP, Index(1), Index(u64::MAX));
-        let base = witness.status(GROUP).expect("the group").commit;
-        assert!(entries.iter().all(|entry| entry.kind != Kind::Command), "{protocol}: {base}");
-        // The other one comes back: the log before it is gone, so it gets a snapshot, from the member that has data.
-        cluster.down.clear();
-        cluster.run(5_000);
-        assert_eq!(keys(&cluster.hosts[&other]), 200, "{protocol}");
-        assert!(cluster.snapshots > 0, "{protocol}");
-    }
-}
-
-#[test]
-fn a_witness_far_behind_gets_a_snapshot_without_data_and_serves_nobody() {
-    for protocol in ProtocolKind::ALL {
-        let mut cluster = Cluster::new(protocol);
-        cluster.run(5_000);
-        let leader = cluster.leader();
-        cluster.down.push(WITNESS);
-        for key in 0..200 {
-            cluster.put(leader, key);
-            cluster.run(10);
-        }
-        cluster.down.clear();
-        cluster.run(5_000);
-        assert!(cluster.snapshots > 0, "{protocol}");
-        let commits = cluster.hosts.values().map(|host| host.status(GROUP).expect("the group").commit);
-        assert_eq!(commits.collect::<std::collections::BTreeSet<_>>().len(), 1, "{protocol}");
-        assert_eq!(keys(&cluster.hosts[&WITNESS]), 0, "{protocol}");
-        for request in [Request::Read, Request::KeepAlive(1)] {
-            let name = cluster.ask(WITNESS, request);
-            cluster.run(100);
-            assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
-        }
-        let name = cluster.put(WITNESS, 1);
-        cluster.run(100);
-        assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
     }
 }

@@ -1,0 +1,81 @@
+//! A witness as a whole replica, for every protocol: it takes part, and its disk and state hold no data.
+
+use bytes::Bytes;
+use quorate_consensus::entry::Kind;
+use quorate_consensus::id::{Index, MemberId};
+use quorate_consensus::kind::ProtocolKind;
+use quorate_replica::event::Request;
+use quorate_replica::host::Host;
+use quorate_replica::output::Failure;
+use quorate_state::request::Range;
+
+use crate::{Cluster, GROUP, WITNESS};
+
+fn keys(host: &Host) -> usize {
+    let reader = host.replica(GROUP).expect("the group").state().reader();
+    let everything =
+        Range { key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0"), ..Range::default() };
+    reader.range(&everything).expect("a range").kvs.len()
+}
+
+#[test]
+fn a_witness_decides_with_one_data_member_and_holds_no_data() {
+    for protocol in ProtocolKind::ALL {
+        let mut cluster = Cluster::new(protocol);
+        cluster.run(5_000);
+        let leader = cluster.leader();
+        assert_ne!(leader, WITNESS, "{protocol}");
+        let other = MemberId(3 - leader.0);
+        cluster.down.push(other);
+        let last = (0..200)
+            .map(|key| {
+                let name = cluster.put(leader, key);
+                cluster.run(10);
+                name
+            })
+            .last();
+        cluster.run(1_000);
+        assert!(
+            matches!(cluster.answer(last.expect("puts")), Some(Ok(_))),
+            "{protocol}: decided with the witness"
+        );
+        let witness = &cluster.hosts[&WITNESS];
+        assert_eq!((keys(witness), keys(&cluster.hosts[&leader])), (0, 200), "{protocol}");
+        let entries = witness.entries(GROUP, Index(1), Index(u64::MAX));
+        let base = witness.status(GROUP).expect("the group").commit;
+        assert!(entries.iter().all(|entry| entry.kind != Kind::Command), "{protocol}: {base}");
+        // The other one comes back: the log before it is gone, so it gets a snapshot, from the member that has data.
+        cluster.down.clear();
+        cluster.run(5_000);
+        assert_eq!(keys(&cluster.hosts[&other]), 200, "{protocol}");
+        assert!(cluster.snapshots > 0, "{protocol}");
+    }
+}
+
+#[test]
+fn a_witness_far_behind_gets_a_snapshot_without_data_and_serves_nobody() {
+    for protocol in ProtocolKind::ALL {
+        let mut cluster = Cluster::new(protocol);
+        cluster.run(5_000);
+        let leader = cluster.leader();
+        cluster.down.push(WITNESS);
+        for key in 0..200 {
+            cluster.put(leader, key);
+            cluster.run(10);
+        }
+        cluster.down.clear();
+        cluster.run(5_000);
+        assert!(cluster.snapshots > 0, "{protocol}");
+        let commits = cluster.hosts.values().map(|host| host.status(GROUP).expect("the group").commit);
+        assert_eq!(commits.collect::<std::collections::BTreeSet<_>>().len(), 1, "{protocol}");
+        assert_eq!(keys(&cluster.hosts[&WITNESS]), 0, "{protocol}");
+        for request in [Request::Read, Request::KeepAlive(1)] {
+            let name = cluster.ask(WITNESS, request);
+            cluster.run(100);
+            assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
+        }
+        let name = cluster.put(WITNESS, 1);
+        cluster.run(100);
+        assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
+    }
+}
