@@ -92,7 +92,12 @@ async fn a_lost_witness_is_replaced(protocol: &str) {
     let name = format!("m{WITNESS}");
     let lost = listed.into_inner().members.into_iter().find(|member| member.name == name);
     let Member { id, peer_ur_ls, .. } = lost.expect("the witness");
-    cluster.member_remove(MemberRemoveRequest { id }).await.expect("it leaves");
+    // Refused until the leader has heard from the other one lately.
+    until("the witness leaves", || {
+        let mut cluster = cluster.clone();
+        async move { cluster.member_remove(MemberRemoveRequest { id }).await.ok() }
+    })
+    .await;
     let mut add = Request::new(MemberAddRequest { peer_ur_ls, is_learner: false });
     add.metadata_mut().insert("quorate-role", MetadataValue::from_static("witness"));
     cluster.member_add(add).await.expect("another one comes");
