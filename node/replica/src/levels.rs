@@ -8,6 +8,7 @@ use quorate_consensus::id::{MemberId, Time};
 use quorate_state::command::{Command, CommandKind};
 
 use crate::envelope::Envelope;
+use crate::mutants::mutant;
 use crate::payload::Origin;
 use crate::replica::Replica;
 
@@ -50,11 +51,18 @@ impl Replica {
         }
         self.levels.told.insert(from, level);
         let told = |member| self.levels.told.get(&member).copied();
+        if mutant!(LevelRaisedEarly) && 2 * self.levels.told.len() > self.everybody().len() {
+            let lowest = self.levels.told.values().copied().min().unwrap_or_default();
+            return self.raise_level(lowest);
+        }
         // A member that has not answered may be an old one.
         let Some(levels) = self.everybody().into_iter().map(told).collect::<Option<Vec<u32>>>() else {
             return;
         };
-        let lowest = levels.into_iter().min().unwrap_or_default();
+        self.raise_level(levels.into_iter().min().unwrap_or_default());
+    }
+
+    fn raise_level(&mut self, lowest: u32) {
         if lowest > self.state.level() {
             self.levels.told.clear();
             let command = Command::new(CommandKind::RaiseLevel(lowest));

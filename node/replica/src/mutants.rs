@@ -113,6 +113,8 @@ bugs! {
     DeposedLeaderRevokes,
     /// A leader renews leases without a round that confirms it: its successor may have ended them (etcd #15247, #20616). Leases.
     RenewedWithoutRound,
+    /// The feature level is raised when a majority understands it. Levels: the others end.
+    LevelRaisedEarly,
     /// A snapshot is the state of its moment but named after a later index. States.
     SnapshotNamedTooLate,
 }

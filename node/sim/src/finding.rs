@@ -32,6 +32,8 @@ pub enum Kind {
     States,
     /// Who may do what in the membership, and that it is stored (`invariants/memberships.rs`).
     Roles,
+    /// Nobody meets a feature level that it did not tell to understand (`world/upgrades.rs`).
+    Levels,
     /// A member ended by itself, though its disk works.
     Ended,
     /// A member does not start, though its disk is sound.

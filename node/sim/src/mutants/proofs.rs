@@ -147,6 +147,7 @@ fn of_replica(bug: OfReplica) -> &'static [Kind] {
         }
         // What was published does not add up to what is held at the end (`Kept`).
         It::EventsLost | It::EventsTwice | It::EventsOutOfOrder => &[Kind::Watches, Kind::States, Kind::Kept],
+        It::LevelRaisedEarly => &[Kind::Levels],
         It::DeposedLeaderRevokes | It::RenewedWithoutRound => &[Kind::Leases],
         // Its receiver lacks the entries between the state and the name, and ends.
         It::SnapshotNamedTooLate => &[Kind::States, Kind::Kept, Kind::Order, Kind::Ended],

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use quorate_consensus::id::MemberId;
 use quorate_replica::error::BootError;
+use quorate_state::error::MachineError;
 use quorate_storage::disk::DiskError;
 use quorate_storage::wal::WalError;
 
@@ -121,7 +122,9 @@ impl World {
         self.tell(|| format!("member {id} does not start: {error}"));
         let failing = self.machines[&id].disk_failed
             && matches!(error, BootError::Wal(WalError::Disk(DiskError { .. })));
-        if failing {
+        if matches!(error, BootError::Machine(MachineError::Level { .. })) {
+            self.too_old(id);
+        } else if failing {
             let in_ms = 500 + self.random.below(500);
             self.plan(in_ms, Happening::Restart { member: id });
         } else if self.atlas.is_damaged(id) {

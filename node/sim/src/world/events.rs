@@ -112,7 +112,7 @@ impl World {
             return self.event(from, Event::SnapshotSent { to, ok: false });
         };
         if let Err(error) = host.install(now, GroupId::DEFAULT, (index, epoch), chunks) {
-            return self.ended(to, &error.to_string());
+            return self.failed(to, &error);
         }
         self.reached("snapshot installed");
         self.flush(to);
@@ -126,10 +126,10 @@ impl World {
         };
         let Some(host) = &mut machine.host else { return };
         // What a failed sync left on the medium is not known: the member ends.
-        let done = job.run().map_err(|error| error.to_string());
-        match done.and_then(|number| host.synced(now, number).map_err(|error| error.to_string())) {
-            Ok(()) => self.flush(member),
-            Err(error) => self.ended(member, &error),
+        match job.run().map(|number| host.synced(now, number)) {
+            Ok(Ok(())) => self.flush(member),
+            Ok(Err(error)) => self.failed(member, &error),
+            Err(error) => self.ended(member, &error.to_string()),
         }
     }
 
@@ -142,7 +142,7 @@ impl World {
         if let Some(host) = &mut machine.host
             && let Err(error) = host.persisted(group, through)
         {
-            self.ended(member, &error.to_string());
+            self.failed(member, &error);
         }
     }
 
@@ -152,7 +152,7 @@ impl World {
             // A member whose disk fails ends.
             match host.step(now, GroupId::DEFAULT, event) {
                 Ok(()) => self.flush(id),
-                Err(error) => self.ended(id, &error.to_string()),
+                Err(error) => self.failed(id, &error),
             }
         }
     }
@@ -165,7 +165,7 @@ impl World {
         // A new segment is synced when it is made, which may fail too.
         let outputs = match host.flush(now) {
             Ok(outputs) => outputs,
-            Err(error) => return self.ended(id, &error.to_string()),
+            Err(error) => return self.failed(id, &error),
         };
         if let Err(what) = self.invariants.check(id, host) {
             self.broken.get_or_insert(what);
@@ -213,7 +213,10 @@ impl World {
                 }
             }
             Output::Removed { .. } => self.retire(id),
-            Output::Published { reader, events, .. } => self.published(id, &reader, &events),
+            Output::Published { reader, events, .. } => {
+                self.published(id, &reader, &events);
+                self.look_at_level(id);
+            }
             Output::Membership { membership, .. } => {
                 let voters = membership.voters();
                 if let Some(voter) = voters.iter().find(|voter| !self.may_vote.contains(voter)) {

@@ -13,6 +13,7 @@ use quorate_storage::disk::sim::SimDisk;
 use quorate_storage::wal;
 
 use super::clock::Clock;
+use super::upgrades::Version;
 use crate::random::Random;
 
 /// A machine, up or down.
@@ -39,6 +40,8 @@ pub(super) struct Machine {
     pub(super) retired: bool,
     /// The membership that it knew last.
     pub(super) membership: Membership,
+    /// Its program.
+    pub(super) version: Version,
 }
 
 /// A sync of a healthy disk.
@@ -60,6 +63,7 @@ impl Machine {
             lost: false,
             retired: false,
             membership,
+            version: Version::old(),
         }
     }
 
@@ -98,7 +102,7 @@ impl Machine {
             consensus,
             wal: wal::Config { segment_bytes_max: 4096, segment_headers_max: 64, cache_bytes_max: 1024 },
             retention: Retention { release_after: 40, catch_up_entries: 20, witness_headers: 60 },
-            feature_level: quorate_state::machine::LEVEL,
+            feature_level: self.version.level,
             initial: self.initial.clone(),
         };
         self.boots += 1;

@@ -12,6 +12,7 @@ mod network;
 mod phases;
 mod report;
 pub mod sometimes;
+mod upgrades;
 mod watchers;
 
 use std::collections::hash_map::DefaultHasher;
@@ -85,6 +86,8 @@ pub struct World {
     seen: sometimes::Seen,
     /// Whether members come and go.
     churns: bool,
+    /// Whether members of two versions work together.
+    upgrades: bool,
     /// Whether those who were just elected are ambushed, and how many were.
     ambushes: Option<u64>,
     /// Witnesses: no client comes to them, and no state is looked at.
@@ -151,6 +154,7 @@ impl World {
             seen: sometimes::Seen::default(),
             // Every other world: those of one voter stay as they are.
             churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
+            upgrades: witnesses == 0 && seed % 6 == 1,
             ambushes: None,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             change_asked: Time(0),
@@ -208,6 +212,10 @@ impl World {
     }
 
     fn boot(&mut self, id: MemberId) {
+        let starts = |machine: &Machine| machine.host.is_none() && !machine.is_gone();
+        if self.machines.get(&id).is_some_and(starts) && !self.held_down.contains(&id) {
+            self.choose_version(id);
+        }
         let (protocol, seed, now) = (self.protocol, self.random.draw(), self.now);
         let Some(machine) = self.machines.get_mut(&id) else { return };
         if machine.host.is_some() || machine.is_gone() || self.held_down.contains(&id) {

@@ -15,7 +15,7 @@ use crate::check::watch::Heard;
 use crate::history::{Moment, Operation, Outcome};
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 16] = [
+pub const COMMON: [&str; 18] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
@@ -32,6 +32,8 @@ pub const COMMON: [&str; 16] = [
     "lease ended by a new leader",
     "watch went on behind a compaction",
     "a random quorum went on",
+    "feature level raised under faults",
+    "downgrade refused behind a raised level",
 ];
 
 /// What one protocol reaches besides.
