@@ -28,7 +28,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// etcd's times and bounds (`server/embed/config.go`, `server/etcdserver/raft.go`).
+    /// etcd's times (`server/embed/config.go`). What is under way is bounded lower than there: all of it may be one write to the log
+    /// and stand before a heartbeat in a connection, and both have to be short beside the election timeout on a slow disk.
     #[must_use]
     pub fn new(id: MemberId, seed: u64) -> Self {
         Self {
@@ -38,8 +39,8 @@ impl Config {
             heartbeat_interval_ms: 100,
             append_bytes_max: 1 << 20,
             inflight_appends_max: 512,
-            inflight_bytes_max: 16 << 20,
-            uncommitted_bytes_max: 64 << 20,
+            inflight_bytes_max: 4 << 20,
+            uncommitted_bytes_max: 8 << 20,
             reads_max: 10_000,
             promotion_lag_max: 1_000,
         }

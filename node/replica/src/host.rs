@@ -332,6 +332,7 @@ fn boot(
         commands: CommandQueue::default(),
         read_batch: Vec::new(),
         asked: BTreeMap::new(),
+        forwarded_bytes: 0,
         reads: BTreeMap::new(),
         read_retry_at: now,
         proposed: BTreeMap::new(),

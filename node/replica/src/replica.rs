@@ -41,6 +41,8 @@ pub(crate) struct Asked {
     command: bytes::Bytes,
     /// It was asked more than once: that one copy was refused says nothing about the others.
     again: bool,
+    /// It was sent to the leader.
+    forwarded: bool,
 }
 
 /// One group on one member.
@@ -64,6 +66,8 @@ pub struct Replica {
     /// Commands of this member's clients on their way to being applied; sent again to a new leader. Each has an entry in
     /// `pending`, which bounds them.
     pub(crate) asked: BTreeMap<RequestId, Asked>,
+    /// Bytes of those that were sent to the leader.
+    pub(crate) forwarded_bytes: usize,
     pub(crate) reads: BTreeMap<ReadId, (Time, Vec<RequestId>)>,
     pub(crate) read_retry_at: Time,
     pub(crate) proposed: BTreeMap<ProposalId, Origin>,
@@ -84,6 +88,9 @@ pub struct Replica {
 /// How long a read waits for the protocol's answer before it is asked again under a fresh id. Messages of a read may be
 /// lost; half a default election timeout keeps the stall short without doubling the traffic.
 const READ_RETRY_MS: u64 = 500;
+/// Bytes of commands on their way to the leader and back, about at most; the others wait. Acknowledgements and heartbeats travel behind
+/// them on the same connection, and a leader that hears none gives up its lead.
+const FORWARDED_BYTES_MAX: usize = 4 << 20;
 
 impl Replica {
     /// Takes one event.
@@ -103,6 +110,8 @@ impl Replica {
         self.read_batch(now, log)?;
         self.lease_batch(now, log)?;
         self.apply(now, log)?;
+        // What was applied made room.
+        self.propose_batch(now, log)?;
         self.answer_leases(now);
         Ok(())
     }
@@ -139,7 +148,11 @@ impl Replica {
     }
 
     pub(crate) fn reply(&mut self, id: RequestId, result: Result<Answer, Failure>) {
-        self.asked.remove(&id);
+        if let Some(asked) = self.asked.remove(&id)
+            && asked.forwarded
+        {
+            self.forwarded_bytes -= asked.command.len();
+        }
         self.outputs.push(Output::Reply { id, result });
     }
 
@@ -212,7 +225,7 @@ impl Replica {
             Request::Command(command) => {
                 self.pending.insert(id, deadline, Waiting::Applied);
                 let command = command.to_bytes();
-                self.asked.insert(id, Asked { command: command.clone(), again: false });
+                self.asked.insert(id, Asked { command: command.clone(), again: false, forwarded: false });
                 self.commands.push(origin, command);
             }
             Request::Read => {
@@ -278,11 +291,18 @@ impl Replica {
             return self.input(now, Input::Propose(proposals), log);
         }
         if let Some(leader) = self.leader {
-            for (origin, command) in self.commands.take(usize::MAX) {
+            let room_bytes = FORWARDED_BYTES_MAX.saturating_sub(self.forwarded_bytes);
+            for (origin, command) in self.commands.take(room_bytes) {
+                if origin.member == self.id
+                    && let Some(asked) = self.asked.get_mut(&origin.request)
+                    && !std::mem::replace(&mut asked.forwarded, true)
+                {
+                    self.forwarded_bytes += command.len();
+                }
                 self.send(leader, Envelope::Command(payload::join(origin, Epoch(0), &command)));
             }
         }
-        // Without a leader they stay: `Pending` bounds their number, and those whose client left are dropped here.
+        // Without a leader or room they stay: `Pending` bounds their number, and those whose client left are dropped here.
         let pending = &self.pending;
         self.commands.retain(|origin| pending.contains(origin.request));
         Ok(())
@@ -543,10 +563,11 @@ impl Replica {
     /// the same, by the number of its request; in the order of those numbers, since one that comes behind a later one is dropped.
     fn ask_again(&mut self) {
         let commands = self.asked.iter_mut().map(|(&request, asked)| {
-            asked.again = true;
+            (asked.again, asked.forwarded) = (true, false);
             (request, &asked.command)
         });
         self.commands.replace(self.id, commands);
+        self.forwarded_bytes = 0;
         for (_, (_, requests)) in std::mem::take(&mut self.reads) {
             self.read_batch.extend(requests);
         }
