@@ -54,6 +54,7 @@ impl Cluster {
                 consensus: Config::new(id, id.0),
                 wal: wal::Config::default(),
                 retention: Retention::default(),
+                feature_level: quorate_state::machine::LEVEL,
                 initial: initial.clone(),
             };
             let backend = Arc::new(MemoryBackend::default());
