@@ -1,6 +1,7 @@
 //! Flow control: what a leader has under way is bounded, whoever is silent.
 
 use super::world::World;
+use crate::config::Config;
 use crate::effect::Refusal;
 use crate::id::MemberId;
 use crate::kind::ProtocolKind;
@@ -35,18 +36,21 @@ fn a_leader_without_answers_refuses_what_it_would_have_to_keep() {
         let leader = world.heal_until_all_follow();
         world.pass_for(1_000);
         world.refused.clear();
+        let config = Config::new(MemberId(1), 1);
         let megabyte = "x".repeat(1 << 20);
         for _ in 0..70 {
             world.propose_values(leader, vec![megabyte.clone()]);
         }
-        assert_eq!(world.refused, [Refusal::Overloaded; 6], "{kind}: 64 MiB wait, no more");
-        // Sent are 16 MiB to each, and what was begun before that was full.
+        let wait = config.uncommitted_bytes_max >> 20;
+        assert_eq!(world.refused, vec![Refusal::Overloaded; 70 - wait], "{kind}: {wait} MiB wait, no more");
+        // Sent is what may be under way to each, and what was begun before that was full.
         let bytes = |to: MemberId| {
             let to_it = world.network.iter().filter(|(_, it, _)| *it == to);
             to_it.map(|(_, _, payload)| payload.len()).sum::<usize>()
         };
         for id in world.ids().into_iter().filter(|id| *id != leader) {
-            assert!((15 << 20..18 << 20).contains(&bytes(id)), "{kind}: {} bytes", bytes(id));
+            let (sent, full) = (bytes(id), config.inflight_bytes_max);
+            assert!((full - (1 << 20)..full + (2 << 20)).contains(&sent), "{kind}: {sent} bytes");
         }
     }
 }
