@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     members: u16,
     /// How many of them, the last ones, are witnesses: they vote and hold no data
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4))]
     witnesses: u16,
     /// Where their data is kept; a temporary folder, removed at the end, without it
     #[arg(long)]

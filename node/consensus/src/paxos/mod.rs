@@ -209,7 +209,7 @@ impl Paxos {
                 self.note_membership(entry);
                 // Whose ballot it was is lost: nobody is promised it again.
                 if entry.epoch > self.promised {
-                    (self.promised, self.owner) = (Epoch(entry.epoch.0 + 1), None);
+                    (self.promised, self.owner, self.owner_stop) = (Epoch(entry.epoch.0 + 1), None, Index(0));
                 }
                 chosen = stops.get(&entry.epoch).copied().unwrap_or_default().max(chosen);
                 if reconfiguration::is_stop(entry) {

@@ -27,6 +27,14 @@ struct Story {
 }
 
 impl Story {
+    /// One of three voters, empty.
+    fn new(now: Time) -> Self {
+        let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: three_voters() };
+        let log = MemoryLog::new(Layout::Slots);
+        let paxos = Paxos::new(Config::new(MemberId(1), 1), HardState::default(), mark, &log, Time(0));
+        Self { paxos: paxos.expect("the log is sound"), log, effects: Vec::new(), now }
+    }
+
     fn input(&mut self, input: Input) {
         let begin = self.effects.len();
         self.paxos.step(self.now, input, &self.log, &mut self.effects);
@@ -59,11 +67,7 @@ impl Story {
 /// and counts for the slots that the leader has proposed.
 #[test]
 fn an_acceptor_may_know_more_to_be_chosen_than_its_leader_proposed() {
-    let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: three_voters() };
-    let log = MemoryLog::new(Layout::Slots);
-    let paxos = Paxos::new(Config::new(MemberId(1), 1), HardState::default(), mark, &log, Time(0));
-    let paxos = paxos.expect("the log is sound");
-    let mut story = Story { paxos, log, effects: Vec::new(), now: Time(60_000) };
+    let mut story = Story::new(Time(60_000));
     story.input(Input::Tick);
     story.voter_says(Body::CanvassReply { granted: true });
     let mut changed = three_voters();
@@ -90,11 +94,7 @@ fn an_acceptor_may_know_more_to_be_chosen_than_its_leader_proposed() {
 /// older ones', which would ask it for the same promise among the newer ones next.
 #[test]
 fn a_ballot_is_not_promised_again_across_a_stop() {
-    let mark = SnapshotMark { index: Index(0), epoch: Epoch(0), membership: three_voters() };
-    let log = MemoryLog::new(Layout::Slots);
-    let paxos = Paxos::new(Config::new(MemberId(1), 1), HardState::default(), mark, &log, Time(0));
-    let paxos = paxos.expect("the log is sound");
-    let mut story = Story { paxos, log, effects: Vec::new(), now: Time(1) };
+    let mut story = Story::new(Time(1));
     let mut says = |from: MemberId, body: Body| {
         let payload = Message { ballot: Epoch(1), body }.encode();
         story.input(Input::Message { from, payload });

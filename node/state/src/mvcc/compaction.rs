@@ -35,9 +35,10 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, changes_max: usize) -
                 store.delete(Table::History, layout::history_key(&change.key, revision));
             }
         }
-        match changes.is_empty() {
-            true => store.delete(Table::Changes, row),
-            false => store.put(Table::Changes, row, changes::encode(&changes)),
+        if changes.is_empty() {
+            store.delete(Table::Changes, row);
+        } else {
+            store.put(Table::Changes, row, changes::encode(&changes));
         }
     }
     Ok(size >= changes_max)

@@ -373,8 +373,10 @@ impl Backend for TreeBackend {
     }
 
     fn has_room(&self) -> bool {
-        let tree = &self.group().tree;
-        tree.sealed_memtable_count() <= SEALED_MAX && tree.l0_run_count() <= UNMERGED_MAX
+        let group = self.group();
+        // After a failure nothing is written any more, so room would never come: the next batch tells of it.
+        lock(&group.failure).is_some()
+            || group.tree.sealed_memtable_count() <= SEALED_MAX && group.tree.l0_run_count() <= UNMERGED_MAX
     }
 
     fn size_bytes(&self) -> (u64, u64) {
@@ -467,5 +469,33 @@ impl View for TreeView {
     fn duplicate(&self) -> Box<dyn View> {
         *lock(&self.group.views).entry(self.number).or_default() += 1;
         Box::new(Self { group: Arc::clone(&self.group), number: self.number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A replica waits while there is no room, and asks for nothing: it would wait for ever.
+    #[test]
+    fn a_failure_is_told_even_when_there_is_no_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Arc::new(Cache::with_capacity_bytes(CACHE_BYTES));
+        let group = Group::open(folder.path(), 0, Arc::clone(&cache)).expect("opens");
+        // No thread writes files, as after a failure.
+        let running = Running { group: Arc::clone(&group), flush: None, threads: Vec::new() };
+        let running = Mutex::new(running);
+        let backend = TreeBackend { folder: folder.path().to_owned(), cache, running };
+        for number in 0..=SEALED_MAX {
+            assert!(backend.has_room(), "{number} wait");
+            let value = Bytes::from(vec![7; 9 << 20]);
+            let name = Bytes::from(number.to_string());
+            let changes = vec![Change::Put(Table::Newest, name, value)];
+            backend.commit(Batch { changes }).expect("there is memory");
+        }
+        assert!(!backend.has_room());
+        *lock(&group.failure) = Some(failed("write a file")(std::io::Error::other("the disk is full")));
+        assert!(backend.has_room());
+        assert!(backend.commit(Batch::default()).is_err());
     }
 }
