@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::node::Node;
+use crate::transport::FEATURE_LEVEL;
 
 /// The process's metrics.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Metrics {
     is_leader: IntGauge,
     is_learner: IntGauge,
     is_witness: IntGauge,
+    feature_level: IntGauge,
+    group_feature_level: IntGauge,
     committed: IntGauge,
     applied: IntGauge,
     quota: IntGauge,
@@ -108,6 +111,14 @@ impl Metrics {
             is_leader: gauge("etcd_server_is_leader", "1 if this member leads."),
             is_learner: gauge("etcd_server_is_learner", "1 if this member is a learner."),
             is_witness: gauge("quorate_server_is_witness", "1 if this member votes and holds no data."),
+            feature_level: gauge(
+                "quorate_server_feature_level",
+                "The feature level that this member can do.",
+            ),
+            group_feature_level: gauge(
+                "quorate_server_group_feature_level",
+                "The feature level that the members agreed on; lower while a member is of an earlier version.",
+            ),
             committed: gauge("etcd_server_proposals_committed_total", "The last decided index."),
             applied: gauge("etcd_server_proposals_applied_total", "The last applied index."),
             quota: gauge("etcd_server_quota_backend_bytes", "The quota."),
@@ -127,6 +138,8 @@ impl Metrics {
         self.is_leader.set(i64::from(leader == Some(node.id)));
         self.is_learner.set(i64::from(node.is_learner()));
         self.is_witness.set(i64::from(node.is_witness()));
+        self.feature_level.set(i64::from(FEATURE_LEVEL));
+        self.group_feature_level.set(node.local_reader().map_or(0, |reader| i64::from(reader.level())));
         self.committed.set(node.shows.status.borrow().as_ref().map_or(0, |status| whole(status.commit.0)));
         self.applied.set(whole(node.applied().0));
         self.quota.set(whole(node.config.quota_bytes));

@@ -116,6 +116,12 @@ pub const LEVEL: u32 = 1;
 /// Of a group that never raised its level.
 const FIRST_LEVEL: u32 = 1;
 
+impl Meta {
+    fn level(&self) -> u32 {
+        self.level.max(FIRST_LEVEL)
+    }
+}
+
 const META_KEY: &[u8] = b"state";
 /// Where the index of the snapshot stands that a state was installed from.
 const INSTALLED_KEY: &[u8] = b"installed";
@@ -209,7 +215,7 @@ impl StateMachine {
     /// The group's level as far as this state goes: no command of a higher one was decided before it.
     #[must_use]
     pub fn level(&self) -> u32 {
-        self.meta.level.max(FIRST_LEVEL)
+        self.meta.level()
     }
 
     /// The highest level that this member understands.
@@ -408,7 +414,7 @@ fn span(meta: &Meta) -> Span {
 }
 
 fn read(committed: Committed, meta: &Meta) -> Reader {
-    Reader::new(committed, span(meta), meta.alarms.as_slice().into())
+    Reader::new(committed, span(meta), meta.alarms.as_slice().into(), meta.level())
 }
 
 /// Deletes a lease and its keys in one revision.

@@ -22,11 +22,12 @@ pub struct Reader {
     committed: Committed,
     span: Span,
     alarms: Arc<[Alarm]>,
+    level: u32,
 }
 
 impl Reader {
-    pub(crate) fn new(committed: Committed, span: Span, alarms: Arc<[Alarm]>) -> Self {
-        Self { committed, span, alarms }
+    pub(crate) fn new(committed: Committed, span: Span, alarms: Arc<[Alarm]>, level: u32) -> Self {
+        Self { committed, span, alarms, level }
     }
 
     pub(crate) fn committed(&self) -> &Committed {
@@ -43,6 +44,12 @@ impl Reader {
     #[must_use]
     pub fn alarms(&self) -> &[Alarm] {
         &self.alarms
+    }
+
+    /// The group's feature level.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.level
     }
 
     /// The newest revision inside.

@@ -136,6 +136,7 @@ async fn says_what_it_is(witness: &Process) {
     assert_ne!(status.leader, 0);
     let metrics = get(witness, "/metrics").await.expect("metrics");
     assert!(metrics.contains("quorate_server_is_witness 1"), "{metrics}");
+    assert!(metrics.contains("quorate_server_group_feature_level 1"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
