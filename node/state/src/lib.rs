@@ -11,6 +11,7 @@ pub mod machine;
 pub mod mutants;
 mod mvcc;
 pub mod reader;
+mod recent;
 pub mod request;
 pub mod response;
 mod store;

@@ -18,6 +18,7 @@ use crate::mvcc::range::Span;
 use crate::mvcc::write::Writer;
 use crate::mvcc::{changes, compaction};
 use crate::reader::Reader;
+use crate::recent::Recent;
 use crate::response::{Body, Response};
 use crate::store::{Committed, Overlay, Store};
 
@@ -138,6 +139,8 @@ pub struct StateMachine {
     supported: u32,
     /// Reads of what was applied last; made once for all reads of it.
     reader: Reader,
+    /// Rows of what was applied last; an apply has them while it runs.
+    recent: Recent,
 }
 
 impl StateMachine {
@@ -165,7 +168,7 @@ impl StateMachine {
         };
         check_level(meta.level, supported)?;
         let reader = read(Committed::counted(backend.view().into())?, &meta);
-        let mut machine = Self { backend, meta, supported, reader };
+        let mut machine = Self { backend, meta, supported, reader, recent: Recent::default() };
         if mutant!(RevisionFromRows) {
             machine.meta.revision = machine.newest_row()?;
         }
@@ -291,8 +294,9 @@ impl StateMachine {
     }
 
     fn commit(&mut self, overlay: Overlay) -> Result<(), MachineError> {
-        let (batch, counts) = overlay.into_batch();
+        let (batch, counts, recent) = overlay.into_batch();
         self.backend.commit(batch)?;
+        self.recent = recent;
         self.reader = read(Committed::new(self.backend.view().into(), counts), &self.meta);
         Ok(())
     }
@@ -391,8 +395,8 @@ impl StateMachine {
         row.map_or(Ok(1), |(row, _)| changes::last_revision(&row))
     }
 
-    fn overlay(&self) -> Overlay {
-        Overlay::new(self.reader.committed().clone())
+    fn overlay(&mut self) -> Overlay {
+        Overlay::new(self.reader.committed().clone(), std::mem::take(&mut self.recent))
     }
 
     fn span(&self) -> Span {

@@ -10,6 +10,7 @@ use quorate_storage::backend::{BackendError, Batch, Change, Pair, Table, View};
 
 use crate::mvcc::changes::{self, Row};
 use crate::mvcc::counts::Counts;
+use crate::recent::Recent;
 
 /// A scan's pairs.
 pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
@@ -68,6 +69,8 @@ type Changes = BTreeMap<Bytes, Option<Bytes>>;
 pub(crate) struct Overlay {
     view: Arc<dyn View>,
     counts: Counts,
+    /// Rows of the committed state.
+    recent: Recent,
     /// By the table's discriminant.
     changes: [Changes; Table::ALL.len()],
     /// The row of `Changes` that is being filled, behind all others.
@@ -75,8 +78,8 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    pub(crate) fn new(Committed { view, counts }: Committed) -> Self {
-        Self { view, counts, changes: Default::default(), row: Row::default() }
+    pub(crate) fn new(Committed { view, counts }: Committed, recent: Recent) -> Self {
+        Self { view, counts, recent, changes: Default::default(), row: Row::default() }
     }
 
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
@@ -127,9 +130,12 @@ impl Overlay {
         self.counts.remove(key);
     }
 
-    /// What is to be committed, and the counts behind it.
-    pub(crate) fn into_batch(mut self) -> (Batch, Counts) {
+    /// What is to be committed, and the counts and rows behind it.
+    pub(crate) fn into_batch(mut self) -> (Batch, Counts, Recent) {
         self.close_changes();
+        for (key, value) in &self.changes[Table::Newest as usize] {
+            self.recent.set(key.clone(), value.clone());
+        }
         let mut batch = Batch { changes: Vec::with_capacity(self.changes.iter().map(BTreeMap::len).sum()) };
         for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
             batch.changes.extend(changes.into_iter().map(|(key, value)| match value {
@@ -137,7 +143,7 @@ impl Overlay {
                 None => Change::Delete(table, key),
             }));
         }
-        (batch, self.counts)
+        (batch, self.counts, self.recent)
     }
 }
 
@@ -147,10 +153,15 @@ impl Store for Overlay {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
-        match self.changes[table as usize].get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.view.get(table, key),
+        if let Some(value) = self.changes[table as usize].get(key) {
+            return Ok(value.clone());
         }
+        if table == Table::Newest
+            && let Some(value) = self.recent.get(key)
+        {
+            return Ok(Some(value.clone()));
+        }
+        self.view.get(table, key)
     }
 
     fn scan(&self, table: Table, from: Bound<Bytes>, to: Bound<Bytes>) -> Pairs<'_> {

@@ -22,7 +22,8 @@ struct Version {
 
 /// The value of `Newest`, and of a live version in `History`.
 pub(crate) fn version_value(kv: &KeyValue) -> Bytes {
-    let KeyValue { key: _, create_revision, mod_revision, version, value, lease } = kv.clone();
+    let KeyValue { key: _, create_revision, mod_revision, version, ref value, lease } = *kv;
+    let value = value.clone();
     Version { create_revision, mod_revision, version, lease, value }.encode_to_vec().into()
 }
 

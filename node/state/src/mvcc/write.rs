@@ -42,11 +42,10 @@ impl<'a> Writer<'a> {
         Span { newest: self.span.newest + i64::from(!self.events.is_empty()), ..self.span }
     }
 
-    fn newest(&self, key: &Bytes) -> Result<Option<KeyValue>, MachineError> {
-        match self.store.get(Table::Newest, key)? {
-            Some(value) => layout::version(key.clone(), value),
-            None => Ok(None),
-        }
+    /// The newest version of a key, and its row's value.
+    fn newest(&self, key: &Bytes) -> Result<Option<(KeyValue, Bytes)>, MachineError> {
+        let Some(value) = self.store.get(Table::Newest, key)? else { return Ok(None) };
+        Ok(layout::version(key.clone(), value.clone())?.map(|kv| (kv, value)))
     }
 
     /// What forbids a put, without doing it.
@@ -62,7 +61,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn put(&mut self, put: &Put) -> Result<Body, ReadError> {
         self.check_put(put)?;
-        let before = self.newest(&put.key)?;
+        let (before, row) = self.newest(&put.key)?.unzip();
         let mut kv = KeyValue {
             key: put.key.clone(),
             create_revision: self.revision(),
@@ -81,14 +80,17 @@ impl<'a> Writer<'a> {
                 kv.lease = before.lease;
             }
         }
-        self.retire(before.as_ref());
+        if let (Some(before), Some(row)) = (&before, row) {
+            self.retire(before, row);
+        }
         lease::attach(self.store, kv.lease, &kv.key);
         self.store.put(Table::Newest, kv.key.clone(), layout::version_value(&kv));
         if before.is_none() {
             self.store.created(&kv.key).map_err(MachineError::from)?;
         }
-        self.record(Event { kind: EventKind::Put, kv, prev_kv: before.clone() });
-        Ok(Body::Put { prev_kv: before.filter(|_| put.prev_kv) })
+        let prev_kv = if put.prev_kv { before.clone() } else { None };
+        self.record(Event { kind: EventKind::Put, kv, prev_kv: before });
+        Ok(Body::Put { prev_kv })
     }
 
     pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Body, ReadError> {
@@ -104,7 +106,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn delete(&mut self, before: KeyValue) {
         let revision = self.revision();
-        self.retire(Some(&before));
+        self.retire(&before, layout::version_value(&before));
         self.store.delete(Table::Newest, before.key.clone());
         self.store.deleted(&before.key);
         self.store.put(Table::History, layout::history_key(&before.key, revision), Bytes::new());
@@ -116,13 +118,12 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// The version that is newest no more moves to `History` and leaves its lease.
-    fn retire(&mut self, before: Option<&KeyValue>) {
-        let Some(before) = before else { return };
+    /// The version that is newest no more moves to `History`, as its row stands in `Newest`, and leaves its lease.
+    fn retire(&mut self, before: &KeyValue, row: Bytes) {
         // A key put twice in one command keeps only its last version of that revision.
         if before.mod_revision < self.revision() {
             let key = layout::history_key(&before.key, before.mod_revision);
-            self.store.put(Table::History, key, layout::version_value(before));
+            self.store.put(Table::History, key, row);
         }
         if !mutant!(LeaseNotDetached) {
             lease::detach(self.store, before.lease, &before.key);
