@@ -104,10 +104,10 @@ impl Field<'_> {
                     && self.progress.get(&id).is_some_and(|it| is_near(it, now, config) && well(it))
             })
         };
-        let slow = disk.slow_mean_ms(config);
+        let slow = disk.slow_mean_ms(now, config);
         disk.is_stalled(now, config) && others(&|_| true)
             || slow.is_some_and(|mean| {
-                others(&|it| it.delay.ms().is_some_and(|delay| delay * TIMES_FASTER <= mean))
+                others(&|it| it.delay.worst_ms().is_some_and(|delay| delay * TIMES_FASTER <= mean))
             })
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Node {
     pub(super) protocol: Option<Box<dyn Protocol>>,
     pub(super) commit: Index,
     pub(super) removed: bool,
+    /// Its process takes no step; what is sent to it waits, and its disk works on untold.
+    pub(super) stopped: bool,
     pub(super) log: MemoryLog,
     durable_log: MemoryLog,
     durable_hard: HardState,
@@ -92,6 +94,7 @@ impl World {
                 protocol: None,
                 commit: Index(0),
                 removed: false,
+                stopped: false,
                 log: MemoryLog::new(kind.layout()),
                 durable_log: MemoryLog::new(kind.layout()),
                 durable_hard: HardState::default(),
@@ -180,7 +183,7 @@ impl World {
 
     pub(super) fn step(&mut self, id: MemberId, input: Input) {
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(protocol) = &mut node.protocol else { return };
+        let Some(protocol) = node.protocol.as_mut().filter(|_| !node.stopped) else { return };
         let mut effects = vec![];
         protocol.step(self.now, input, &node.log, &mut effects);
         if let Some(heard) = &mut self.heard {
@@ -267,7 +270,7 @@ impl World {
     /// Makes everything durable that has been on its way for as long as a sync takes here.
     pub(super) fn sync(&mut self, id: MemberId) {
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(sync_ms) = node.sync_ms else { return };
+        let Some(sync_ms) = node.sync_ms.filter(|_| !node.stopped) else { return };
         let done = node.unsynced.partition_point(|(at, _)| self.now.since_ms(*at) >= sync_ms);
         let writes: Vec<Write> = node.unsynced.drain(..done).map(|(_, write)| write).collect();
         let Some(last) = writes.last().map(|write| write.id) else { return };
@@ -353,6 +356,10 @@ impl World {
         for _ in 0..self.network.len() {
             let pick = self.draw(self.network.len() as u64) as usize;
             let (from, to, payload) = self.network.swap_remove(pick);
+            if self.nodes[&to].stopped {
+                self.network.push((from, to, payload));
+                continue;
+            }
             if self.blocked.contains(&(from, to)) || self.draw(100) < self.loss_percent {
                 continue;
             }

@@ -495,7 +495,7 @@ impl Protocol for Paxos {
             commit: self.commit,
         };
         self.outbox.flush(hard_state, (self.promised, self.leader, self.is_established()), effects);
-        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now);
+        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now, &self.config);
     }
 
     fn deadline(&self) -> Time {

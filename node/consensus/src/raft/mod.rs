@@ -397,7 +397,7 @@ impl Protocol for Raft {
         let hard_state =
             HardState { epoch: self.term, vote: self.vote, established: Epoch(0), commit: self.commit };
         self.outbox.flush(hard_state, (self.term, self.leader, self.is_established()), effects);
-        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now);
+        self.disk.after_step(self.outbox.last_write(), self.leader.is_some(), self.now, &self.config);
     }
 
     fn deadline(&self) -> Time {

@@ -493,7 +493,7 @@ impl Protocol for Zab {
             PartState::Following(following) => following.stage == Stage::Broadcast,
             PartState::Leading(leading) => leading.stage == Stage::Broadcast,
         };
-        self.disk.after_step(self.outbox.last_write(), led, self.now);
+        self.disk.after_step(self.outbox.last_write(), led, self.now, &self.config);
     }
 
     fn deadline(&self) -> Time {
