@@ -239,8 +239,11 @@ impl World {
         }
         self.observe_histories(&explained);
         match check::search::search(&self.clients.records) {
-            Verdict::Linearizable => self.report.searched += 1,
-            Verdict::GaveUp => {}
+            Verdict::Linearizable(operations) => {
+                self.report.searched += 1;
+                self.report.searched_operations += operations as u64;
+            }
+            Verdict::GaveUp => self.report.gave_up += 1,
             Verdict::Not(stuck) => {
                 let what = format!("no order was found: what could be next does not fit: {stuck}");
                 return Err(Kind::Order.found()(what));

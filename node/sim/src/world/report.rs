@@ -15,6 +15,10 @@ pub struct Report {
     pub watched: u64,
     /// Histories for whose beginning the search found an order, too.
     pub searched: u64,
+    /// Operations in these orders.
+    pub searched_operations: u64,
+    /// Histories of which the search could not decide even the shortest beginning.
+    pub gave_up: u64,
     /// Messages that were lost.
     pub lost: u64,
     /// Faults by class.
@@ -38,6 +42,8 @@ impl Report {
         self.lost += other.lost;
         self.watched += other.watched;
         self.searched += other.searched;
+        self.searched_operations += other.searched_operations;
+        self.gave_up += other.gave_up;
         self.overlapping = self.overlapping.max(other.overlapping);
         let maps = [
             (&mut self.faults, &other.faults),

@@ -114,7 +114,12 @@ fn print(protocol: ProtocolKind, scene: Option<Scene>, total: &Total, took: Dura
     println!("  simulated            {} s", report.simulated_ms / 1000);
     println!("  operations checked   {} ({} succeeded)", report.operations, report.acknowledged);
     println!("  watch answers        {}", report.watched);
-    println!("  orders searched      {}", report.searched);
+    println!(
+        "  orders searched      {} ({:.0} operations each, gave up {})",
+        report.searched,
+        report.searched_operations as f64 / (report.searched as f64).max(1.0),
+        report.gave_up
+    );
     println!("  messages lost        {}", report.lost);
     let injected: u64 = report.faults.values().sum();
     println!(
