@@ -1,6 +1,9 @@
 //! A few hundred worlds of each protocol, and that a seed is a seed.
 
+use std::collections::BTreeSet;
+
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::schedule;
 use quorate_sim::story::Story;
 use quorate_sim::world::{Report, World, sometimes};
 
@@ -17,7 +20,12 @@ fn three_hundred_worlds(protocol: ProtocolKind) {
     assert!(total.acknowledged > 10_000, "clients got little done: {}", total.acknowledged);
     let faults: u64 = total.faults.values().sum();
     assert!(crashes > 300 && faults > 4_000, "there was little danger: {crashes} of {faults}");
-    assert!(total.faults.len() >= 28 && total.overlapping >= 5, "there was little variety: {total:?}");
+    let met: BTreeSet<&str> = total.faults.keys().copied().collect();
+    let own = [schedule::CRASH_IN_SYNC, schedule::UPGRADED, schedule::TAKEN_BACK];
+    assert_eq!(met, schedule::DRAWN.into_iter().chain(own).collect(), "classes of faults");
+    assert!(total.overlapping >= 5, "no more than {} faults at once", total.overlapping);
+    let searches = total.searched + total.gave_up;
+    assert!(20 * total.gave_up <= searches, "{} of {searches} searches gave up", total.gave_up);
     let wanted = sometimes::COMMON.iter().chain(sometimes::of(protocol));
     let missed: Vec<_> = wanted.filter(|what| !total.reached.contains_key(*what)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}; reached {:?}", total.reached);

@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::network::Trouble;
 use super::{Happening, World};
 use crate::finding::Kind;
-use crate::schedule::{Fault, Planned, Target};
+use crate::schedule::{CRASH_IN_SYNC, Fault, Planned, Target};
 
 /// A stalled disk's sync.
 const STALLED_SYNC_MS_MAX: u64 = 6_000;
@@ -184,7 +184,7 @@ impl World {
     pub(super) fn crash_in_sync(&mut self, member: MemberId, boot: u64) {
         let same = |machine: &Machine| machine.boots == boot && machine.host.is_some();
         if self.is_faulty() && self.machines.get(&member).is_some_and(same) {
-            *self.report.faults.entry("power loss between write and sync").or_default() += 1;
+            *self.report.faults.entry(CRASH_IN_SYNC).or_default() += 1;
             self.crash(member);
             let in_ms = self.random.below(BACK_MS_MAX);
             self.plan(in_ms, Happening::Restart { member });

@@ -9,6 +9,7 @@ use quorate_state::machine::LEVEL;
 
 use super::{Happening, World};
 use crate::finding::Kind;
+use crate::schedule;
 
 /// What a later version understands.
 const NEW: u32 = LEVEL + 1;
@@ -54,7 +55,7 @@ impl World {
             _ => before,
         };
         if version.level != before.level && !first {
-            let class = if version.level == NEW { "member upgraded" } else { "upgrade taken back" };
+            let class = if version.level == NEW { schedule::UPGRADED } else { schedule::TAKEN_BACK };
             self.tell(|| format!("{class}: {id}"));
             *self.report.faults.entry(class).or_default() += 1;
         }
