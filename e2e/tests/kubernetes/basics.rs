@@ -13,12 +13,7 @@ fn a_cluster_comes_up_and_serves_etcdctl_from_a_pod_and_from_the_host() -> Resul
     ensure!(store.get(".status.zoneLossSurvivable")? == "true");
     let zones = store.get(".status.members[*].zone")?;
     ensure!(zones == "zone-a zone-b zone-c", "{zones}");
-    let toolbox = include_str!("../../src/cluster/manifests/toolbox.yaml")
-        .replace("IMAGE", &lab().1.tools)
-        .replace("demo-client", "store-client")
-        .replace("name: toolbox, labels", "name: toolbox, namespace: basics, labels");
-    lab().0.apply(&toolbox)?;
-    store.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"])?;
+    store.toolbox()?;
     let etcdctl = |arguments: &[&str]| {
         store.kubectl(&[&["exec", "deploy/toolbox", "--", "etcdctl"], arguments].concat())
     };

@@ -6,3 +6,4 @@ mod basics;
 mod lifecycle;
 mod protocols;
 mod support;
+mod witness;

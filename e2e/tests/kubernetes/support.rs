@@ -81,6 +81,19 @@ impl Store {
         lab().0.kubectl(&[&[namespace.as_str()], arguments].concat())
     }
 
+    /// A pod with etcdctl and the client's certificate.
+    pub fn toolbox(&self) -> Result<()> {
+        let toolbox = include_str!("../../src/cluster/manifests/toolbox.yaml")
+            .replace("IMAGE", &lab().1.tools)
+            .replace("demo-client", &format!("{}-client", self.name))
+            .replace(
+                "name: toolbox, labels",
+                &format!("name: toolbox, namespace: {}, labels", self.namespace),
+            );
+        lab().0.apply(&toolbox)?;
+        self.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"]).map(|_| ())
+    }
+
     /// A value of the StoreCluster by its path.
     pub fn get(&self, path: &str) -> Result<String> {
         let query = format!("jsonpath={{{path}}}");
@@ -238,8 +251,13 @@ pub struct Writer {
 
 impl Writer {
     pub fn start(clients: &Clients) -> Self {
+        Self::start_at(clients, "w/")
+    }
+
+    /// Writes keys of this prefix, which begins with `w/`: for a second workload on the same store.
+    pub fn start_at(clients: &Clients, prefix: &'static str) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let task = tokio::spawn(write(clients.clone(), Arc::clone(&stop), Arc::clone(&acknowledged)));
+        let task = tokio::spawn(write(clients.clone(), prefix, Arc::clone(&stop), Arc::clone(&acknowledged)));
         Self { stop, acknowledged, task, clients: clients.clone() }
     }
 
@@ -281,7 +299,12 @@ impl Writer {
     }
 }
 
-async fn write(clients: Clients, stop: Arc<AtomicBool>, acknowledged: Arc<Mutex<Vec<String>>>) -> Duration {
+async fn write(
+    clients: Clients,
+    prefix: &str,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<String>>>,
+) -> Duration {
     let (mut longest, mut last) = (Duration::ZERO, Instant::now());
     let mut channel = None;
     let mut number = 0_u64;
@@ -294,7 +317,7 @@ async fn write(clients: Clients, stop: Arc<AtomicBool>, acknowledged: Arc<Mutex<
             continue;
         };
         number += 1;
-        let key = format!("w/{number:08}");
+        let key = format!("{prefix}{number:08}");
         let request = PutRequest { key: key.clone().into(), value: key.clone().into(), ..Default::default() };
         match KvClient::new(open).put(request).await {
             Ok(_) => {
