@@ -248,6 +248,16 @@ pub struct MemberStatus {
     pub last_contact_time: Option<String>,
 }
 
+/// A place whose learners did not become voters.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUpLearners {
+    /// Their pod.
+    pub name: String,
+    /// How many there were; the next one has twice as long for each, within bounds.
+    pub count: u32,
+}
+
 /// What the operator sees and plans.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -276,6 +286,9 @@ pub struct StoreClusterStatus {
     /// The members.
     #[serde(default)]
     pub members: Vec<MemberStatus>,
+    /// Places whose learners were given up, until one becomes a voter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners_given_up: Vec<GivenUpLearners>,
     /// What is done next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,

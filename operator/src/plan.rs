@@ -12,8 +12,12 @@ use crate::placement::Place;
 /// in one append.
 pub const PROMOTE_LAG_MAX: u64 = 500;
 
-/// A learner that has not answered for so long is given up: its pod or its volume does not come back by itself.
+/// A learner that has not answered for so long is given up: its pod or its volume does not come back by itself. Each time
+/// doubles it for the next one in the same pod.
 pub const LEARNER_SILENT_MAX_S: u64 = 10 * 60;
+
+/// That grows no further than this.
+pub const LEARNER_PATIENCE_MAX_S: u64 = 6 * 60 * 60;
 
 /// A learner that has not caught up after so long is given up, and begins anew: copying the data takes less.
 pub const LEARNER_BEHIND_MAX_S: u64 = 6 * 60 * 60;
@@ -54,6 +58,20 @@ pub struct MemberFacts {
     pub silent_s: u64,
     /// Seconds since it was first seen as a learner.
     pub learner_s: u64,
+    /// How many learners were given up in its pod since that had a voter.
+    pub given_up: u32,
+}
+
+impl MemberFacts {
+    /// How long a learner may be silent, in seconds.
+    fn patience_s(&self) -> u64 {
+        patience_s(self.given_up)
+    }
+}
+
+/// How long a learner may be silent after so many that were given up.
+fn patience_s(given_up: u32) -> u64 {
+    LEARNER_SILENT_MAX_S.saturating_mul(2_u64.saturating_pow(given_up)).min(LEARNER_PATIENCE_MAX_S)
 }
 
 /// What the members say.
@@ -299,6 +317,13 @@ impl<'a> View<'a> {
         left >= quorum(self.voters.len().saturating_sub(1).max(1))
     }
 
+    /// Without this one there are still more voters with data than witnesses, as the store demands.
+    fn leaves_more_data(&self, leaver: &MemberFacts) -> bool {
+        let left: Vec<_> = self.voters.iter().filter(|member| member.id != leaver.id).collect();
+        let witnesses = left.iter().filter(|member| self.facts.is_witness(&member.pod)).count();
+        left.len() > 2 * witnesses
+    }
+
     /// The best one to lead instead of `id`.
     fn successor(&self, id: u64) -> Option<u64> {
         let can_lead = |member: &&&MemberFacts| member.healthy && !self.facts.is_witness(&member.pod);
@@ -353,8 +378,8 @@ fn finish_learner(view: &View<'_>) -> Thought {
     Some(match (learner.started, learner.healthy) {
         // Its pod was made before it was added, and ended for want of its data: a new start joins.
         (false, _) if view.has_lost_data(&pod) => Ok(Step::RestartPod { pod }),
-        (false, _) => Err(format!("{pod} to start and join as a learner")),
-        (true, false) => Err(format!("learner {pod} to answer")),
+        (false, _) => Err(format!("{pod} to start and join as a learner{}", patience(learner))),
+        (true, false) => Err(format!("learner {pod} to answer{}", patience(learner))),
         (true, true) if behind > PROMOTE_LAG_MAX => {
             Err(format!("learner {pod} to catch up: {behind} entries behind"))
         }
@@ -362,12 +387,24 @@ fn finish_learner(view: &View<'_>) -> Thought {
     })
 }
 
+/// When a learner is given up, where others were before.
+fn patience(learner: &MemberFacts) -> String {
+    match learner.given_up {
+        0 => String::new(),
+        1 => format!(" within {} min; one was given up here", learner.patience_s() / 60),
+        count => format!(" within {} min; {count} were given up here", learner.patience_s() / 60),
+    }
+}
+
 /// Why a learner will not become a voter any more, if so. It holds nothing that others lack, so that taking it out is safe.
 fn lost_learner(view: &View<'_>, learner: &MemberFacts) -> Option<String> {
     let behind = view.applied_max().saturating_sub(learner.applied);
-    if learner.started && !learner.healthy && view.has_lost_data(&learner.pod) {
+    // The first one is replaced at once; a volume that loses its data again and again is not worth a new member each time.
+    let data_lost = learner.started && !learner.healthy && view.has_lost_data(&learner.pod);
+    let pause_s = learner.given_up.checked_sub(1).map_or(0, patience_s);
+    if data_lost && learner.silent_s >= pause_s {
         Some("its data is lost".to_owned())
-    } else if !learner.healthy && learner.silent_s >= LEARNER_SILENT_MAX_S {
+    } else if !learner.healthy && learner.silent_s >= learner.patience_s() {
         Some(format!("no answer for {} min", learner.silent_s / 60))
     } else if learner.healthy && behind > PROMOTE_LAG_MAX && learner.learner_s >= LEARNER_BEHIND_MAX_S {
         Some(format!("still {behind} entries behind after {} min", learner.learner_s / 60))
@@ -418,16 +455,22 @@ fn grow(view: &View<'_>) -> Thought {
 }
 
 fn shrink(view: &View<'_>) -> Thought {
-    let leaver = view.voters.iter().filter(|member| !view.is_wanted(&member.pod)).max_by_key(|member| {
-        // Witnesses first, since they must stay fewer than members with data; then the ill; then from the end of the list.
+    let unwanted = view.voters.iter().filter(|member| !view.is_wanted(&member.pod));
+    let leaver = unwanted.filter(|member| view.leaves_more_data(member)).max_by_key(|member| {
+        // The ill first, then witnesses, then from the end of the list.
         (
-            view.facts.is_witness(&member.pod),
             !member.healthy,
+            view.facts.is_witness(&member.pod),
             view.facts.places.get(&member.pod).map(|place| (place.ordinal, place.zone.clone())),
         )
     })?;
     if !view.can_spare(leaver.id) {
-        return Some(Err(format!("{}, before {} is removed", unhealthy(view), leaver.pod)));
+        let why = if view.facts.is_witness(&leaver.pod) {
+            ": a witness goes before members with data, which must stay more than witnesses"
+        } else {
+            ""
+        };
+        return Some(Err(format!("{}, before {} is removed{why}", unhealthy(view), leaver.pod)));
     }
     let (id, pod) = (leaver.id, leaver.pod.clone());
     if id == view.leader {

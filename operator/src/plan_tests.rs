@@ -257,6 +257,31 @@ fn a_silent_learner_is_given_up_after_a_while_and_added_anew() {
 }
 
 #[test]
+fn learners_that_are_lost_again_and_again_are_given_up_less_often() {
+    for (given_up, minutes) in [(0, 10), (1, 20), (2, 40), (5, 320), (6, 360), (u32::MAX, 360)] {
+        let mut facts = growing(|learner| {
+            (learner.healthy, learner.given_up, learner.silent_s) = (false, given_up, minutes * 60 - 1);
+        });
+        let waits = plan(&facts);
+        assert_eq!(waits.step, None, "{given_up}");
+        let tells = given_up == 0 || waits.waiting_for.unwrap().contains(&format!("within {minutes} min"));
+        assert!(tells, "{given_up}");
+        members(&mut facts)[3].silent_s += 1;
+        assert!(matches!(plan(&facts).step, Some(Step::GiveUpLearner { id: 4, .. })), "{given_up}");
+    }
+    // Lost data is no reason to wait once, and one the second time.
+    for (given_up, silent_s, at_once) in
+        [(0, 0, true), (1, LEARNER_SILENT_MAX_S - 1, false), (1, LEARNER_SILENT_MAX_S, true)]
+    {
+        let mut facts = growing(|learner| {
+            (learner.healthy, learner.given_up, learner.silent_s) = (false, given_up, silent_s);
+        });
+        facts.pods.insert("x-a-1".into(), PodFacts { data_lost: true, ..PodFacts::default() });
+        assert_eq!(matches!(plan(&facts).step, Some(Step::GiveUpLearner { .. })), at_once, "{given_up}");
+    }
+}
+
+#[test]
 fn a_learner_that_never_started_is_given_up_too() {
     let facts = growing(|learner| {
         (learner.started, learner.healthy, learner.silent_s) = (false, false, LEARNER_SILENT_MAX_S);
@@ -307,6 +332,32 @@ fn witnesses_leave_before_members_with_data() {
     assert_eq!(plan(&facts).step, Some(Step::RemoveMember { id: 3, pod: "x-c-0".into() }));
     follow(&mut facts);
     assert_eq!(members(&mut facts)[0].pod, "x-a-0");
+}
+
+#[test]
+fn an_ill_member_with_data_leaves_before_a_witness_where_that_is_allowed() {
+    // Seven, two of them witnesses, three ill: without one of these there are still more with data.
+    let mut facts = well_with_witness(7, 3);
+    for ill in [3, 4, 6] {
+        members(&mut facts)[ill].healthy = false;
+    }
+    assert_eq!(plan(&facts).step, Some(Step::RemoveMember { id: 7, pod: "x-a-2".into() }));
+}
+
+#[test]
+fn a_witness_that_must_leave_first_waits_for_the_ill_and_says_why() {
+    // Without the ill one there would be as many witnesses as members with data; without the witness no quorum.
+    let mut facts = well_with_witness(3, 1);
+    members(&mut facts)[1].healthy = false;
+    let waits = plan(&facts);
+    assert_eq!(waits.step, None);
+    assert_eq!(
+        waits.waiting_for.as_deref(),
+        Some(
+            "x-b-0 to answer, before x-c-0 is removed: a witness goes before members with data, \
+             which must stay more than witnesses"
+        )
+    );
 }
 
 #[test]

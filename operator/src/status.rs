@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::crd::{MemberStatus, Phase, StoreCluster, StoreClusterStatus};
+use crate::crd::{GivenUpLearners, MemberStatus, Phase, StoreCluster, StoreClusterStatus};
 use crate::names::Names;
 use crate::plan::{Facts, MemberFacts, Plan, Step, StoreFacts, quorum};
 
@@ -38,6 +38,7 @@ pub fn status(
         leader,
         selector: names.selector(),
         members,
+        learners_given_up: given_up(facts, plan, &before),
         plan: plan.step.as_ref().map(ToString::to_string),
         waiting_for: plan.waiting_for.clone(),
         zone_loss_survivable: survives_zone_loss(facts),
@@ -110,13 +111,33 @@ fn role(facts: &Facts, member: &MemberFacts) -> &'static str {
     }
 }
 
-/// Fills in for how long learners are there and silent: the status before is the only memory of it.
+/// Who was given up before and now, less the places that got a voter and those that nobody wants any more. One that could not be
+/// taken out counts as well: the next one is waited for longer, nothing else.
+fn given_up(facts: &Facts, plan: &Plan, before: &StoreClusterStatus) -> Vec<GivenUpLearners> {
+    let known = before.learners_given_up.iter().map(|place| (place.name.as_str(), place.count));
+    let mut counts: BTreeMap<&str, u32> = known.collect();
+    if let Some(Step::GiveUpLearner { pod, .. }) = &plan.step {
+        let count = counts.entry(pod).or_default();
+        *count = count.saturating_add(1);
+    }
+    let is_wanted = |pod: &str| facts.wanted.iter().any(|place| place.pod == pod);
+    let votes = |pod: &str| {
+        let mut members = facts.store.iter().flat_map(|store| &store.members);
+        members.any(|member| member.pod == pod && !member.learner && member.healthy)
+    };
+    counts.retain(|pod, _| is_wanted(pod) && !votes(pod));
+    counts.into_iter().map(|(pod, count)| GivenUpLearners { name: pod.to_owned(), count }).collect()
+}
+
+/// Fills in for how long learners are there and silent, and how many were given up before them: the status before is the only memory of it.
 pub fn tell_ages(store: &mut StoreFacts, before: &StoreClusterStatus, now: Timestamp) {
     let age = |time: &Option<String>| {
         let since = time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
         since.map(|since| u64::try_from(now.as_second() - since.as_second()).unwrap_or(0))
     };
     for member in store.members.iter_mut().filter(|member| member.learner) {
+        let given_up = before.learners_given_up.iter().find(|place| place.name == member.pod);
+        member.given_up = given_up.map_or(0, |place| place.count);
         let id = format!("{:x}", member.id);
         let Some(known) = before.members.iter().find(|known| known.id == id) else { continue };
         member.learner_s = age(&known.learner_since).unwrap_or(0);
@@ -179,6 +200,7 @@ fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Place;
 
     #[test]
     fn a_learners_ages_are_remembered_by_the_status() {
@@ -201,5 +223,30 @@ mod tests {
         store.members[0].healthy = true;
         tell_ages(&mut store, &before, time(130));
         assert_eq!(store.members[0].silent_s, 0);
+    }
+
+    #[test]
+    fn learners_given_up_are_counted_until_their_place_has_a_voter() {
+        let place = |pod: &str| Place { pod: pod.into(), zone: "a".into(), ordinal: 0 };
+        let learner = MemberFacts { id: 4, pod: "p".into(), learner: true, ..MemberFacts::default() };
+        let store = StoreFacts { members: vec![learner], ..StoreFacts::default() };
+        let mut facts = Facts { wanted: vec![place("p")], store: Some(store), ..Facts::default() };
+        let step = Step::GiveUpLearner { id: 4, pod: "p".into(), why: String::new() };
+        let gives_up = Plan { step: Some(step), ..Plan::default() };
+        let mut before = StoreClusterStatus::default();
+        for count in 1..=2 {
+            before.learners_given_up = given_up(&facts, &gives_up, &before);
+            assert_eq!(before.learners_given_up, [GivenUpLearners { name: "p".into(), count }]);
+        }
+        before.learners_given_up = given_up(&facts, &Plan::default(), &before);
+        tell_ages(facts.store.as_mut().unwrap(), &before, Timestamp::UNIX_EPOCH);
+        let member = &mut facts.store.as_mut().unwrap().members[0];
+        assert_eq!(member.given_up, 2);
+        (member.learner, member.healthy) = (false, true);
+        assert_eq!(given_up(&facts, &Plan::default(), &before), []);
+        facts.store = None;
+        assert_eq!(given_up(&facts, &Plan::default(), &before).len(), 1, "nobody answers: it is remembered");
+        facts.wanted.clear();
+        assert_eq!(given_up(&facts, &Plan::default(), &before), []);
     }
 }
