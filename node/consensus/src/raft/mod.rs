@@ -142,9 +142,12 @@ impl Raft {
         self.present().1.quorum().contains(self.config.id)
     }
 
-    /// Whether it may lead: a witness votes, but has nothing to give to others.
+    /// Whether it may lead: a witness votes, but has nothing to give to others. One that its newest membership leaves out may until
+    /// that is decided (thesis 4.2.2): nobody else may have as long a log, and the others would ask for its vote in vain.
     fn may_lead(&self) -> bool {
-        self.is_voter() && !self.present().1.is_witness(self.config.id) && !self.removed
+        let id = self.config.id;
+        let leads = |membership: &Membership| membership.quorum().contains(id) && !membership.is_witness(id);
+        self.memberships.possible().any(leads) && !self.present().1.is_witness(id) && !self.removed
     }
 
     fn is_only_voter(&self) -> bool {

@@ -268,9 +268,11 @@ async fn kill_under_load(protocol: &str) {
     clients.join_all().await;
     let records = std::mem::take(&mut *history.records.lock().expect("never poisoned"));
     let range = RangeRequest { key: key(0), ..Default::default() };
-    let mut kv = KvClient::connect(addresses[0].clone()).await.expect("a connection");
+    // The last victim may still be starting.
+    let address = &addresses[leader(&members, None).await];
+    let mut kv = KvClient::connect(address.clone()).await.expect("a connection");
     let revision = kv.range(range).await.expect("a read").into_inner().header.expect("a header").revision;
-    let events = events(&addresses[0], revision).await;
+    let events = events(address, revision).await;
     let (count, lost) = (events.len(), lost(&records, &events));
     println!(
         "{protocol}: {kills} kills, {} operations, {count} events, {} acknowledged writes lost",

@@ -112,7 +112,9 @@ impl World {
             return self.event(from, Event::SnapshotSent { to, ok: false });
         };
         if let Err(error) = host.install(now, GroupId::DEFAULT, (index, epoch), chunks) {
-            return self.failed(to, &error);
+            self.failed(to, &error);
+            // The stream ends with the receiver's process.
+            return self.event(from, Event::SnapshotSent { to, ok: false });
         }
         self.reached("snapshot installed");
         self.flush(to);
