@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Kind {
     /// One value at each index (`invariants/agreement.rs`).
     Agreement,
-    /// Committed is durable on a quorum (`invariants/durable.rs`).
+    /// Committed is durable on a quorum (`invariants/durable.rs`, `chosen.rs`).
     Durable,
     /// A leader has what was committed before it (`invariants/durable.rs`).
     Complete,
@@ -26,11 +26,11 @@ pub enum Kind {
     Disk,
     /// Commit and applied index never go back (`invariants/progress.rs`).
     Progress,
-    /// Only proposed values (`invariants/proposed.rs`).
+    /// Only proposed values (`invariants/proposed.rs`, `chosen.rs`).
     Proposed,
     /// Equal states at equal indexes, and equal events at equal revisions (`invariants/states.rs`, `check/witness.rs`).
     States,
-    /// Who may do what in the membership, and that it is stored (`invariants/memberships.rs`).
+    /// Who may do what in the membership, and that it is stored (`invariants/memberships.rs`, `witness.rs`).
     Roles,
     /// Nobody meets a feature level that it did not tell to understand (`world/upgrades.rs`).
     Levels,

@@ -2,8 +2,7 @@
 //! `etcdraft.tla`; Zab: Agreement), leaders have what was committed in earlier epochs (Raft: Leader Completeness, thesis 3.6.3; Zab:
 //! Primary Integrity), and no state outruns its own log.
 //!
-//! Not for Multi-Paxos: any member may lead, and slots become durable in any order while a host tells of a durable prefix only. The
-//! explorer of the conformance suite, which sees each disk, checks there that a chosen value is on a quorum.
+//! Multi-Paxos, where any member may lead and slots become durable in any order, has its own judge: `chosen.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 //! its own (`etcdraft.tla`: MoreUpToDateCorrect; Raft: thesis 3.6.3; Zab 2011: the leader of an epoch has the best history of a
 //! quorum, by current epoch and last zxid). This sees figure 8 at the moment of the commit, before anybody has to lose anything.
 //!
-//! Not for Multi-Paxos, where any member may lead and learns from its quorum what was accepted.
+//! Not for Multi-Paxos, where any member may lead and learns from its quorum what was accepted: `chosen.rs` judges that it can.
 
 use std::collections::BTreeMap;
 

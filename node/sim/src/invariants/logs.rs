@@ -154,7 +154,7 @@ impl Logs {
 
 /// What a log holds at a position. A body that the disk damaged is unknown, and its header stands for it, as a witness's does: the
 /// member acknowledged it in good faith, and the fault atlas leaves enough others.
-fn entry(log: &impl LogRead, index: Index) -> Option<Entry> {
+pub(super) fn entry(log: &impl LogRead, index: Index) -> Option<Entry> {
     match log.entries(index, index.next(), 1) {
         Ok(found) => found.into_iter().next(),
         Err(Missing::Faulty) => {
@@ -166,6 +166,6 @@ fn entry(log: &impl LogRead, index: Index) -> Option<Entry> {
 }
 
 /// A witness holds a command's place and epoch, not the command.
-fn same(one: &Value, other: &Value) -> bool {
+pub(super) fn same(one: &Value, other: &Value) -> bool {
     one == other || one.0 == Kind::Header || other.0 == Kind::Header
 }

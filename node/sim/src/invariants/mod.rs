@@ -1,6 +1,7 @@
 //! What must hold after every step of every member, whatever its clients see. One file for each, with its source.
 
 mod agreement;
+mod chosen;
 mod durable;
 mod electable;
 mod epochs;
@@ -11,13 +12,13 @@ mod progress;
 mod promises;
 mod proposed;
 mod states;
+mod witness;
 
 use quorate_consensus::entry::Kind;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::log::LogRead;
 use quorate_consensus::membership::Membership;
-use quorate_consensus::protocol::Part;
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
 
@@ -27,6 +28,7 @@ use crate::finding::{Finding, Kind as Finds};
 #[derive(Debug)]
 pub(crate) struct Invariants {
     agreement: agreement::Agreement,
+    chosen: chosen::Chosen,
     durable: durable::Durable,
     electable: electable::Electable,
     epochs: epochs::Epochs,
@@ -43,6 +45,7 @@ impl Invariants {
     pub(crate) fn new(protocol: ProtocolKind) -> Self {
         Self {
             agreement: agreement::Agreement::new(protocol),
+            chosen: chosen::Chosen::new(protocol),
             durable: durable::Durable::new(protocol),
             electable: electable::Electable::new(protocol),
             epochs: epochs::Epochs::new(protocol),
@@ -69,15 +72,15 @@ impl Invariants {
         let mandate = self.mandate.check(&status, hard, writes, membership);
         let begins = mandate.map_err(Finds::Mandate.found())?;
         self.logs.check(id, host, Index(applied))?;
+        let proposed = self.chosen.stepped(&status, &host.log(GroupId::DEFAULT), writes, membership);
+        proposed.map_err(Finds::Proposed.found())?;
         let (durable, _) = host.durable(GroupId::DEFAULT);
         let reach = (host.log(GroupId::DEFAULT).snapshot_index(), durable);
         durable::Durable::applied(id, Index(applied), reach).map_err(Finds::Durable.found())?;
         self.electable.stands(id, &host.log(GroupId::DEFAULT), hard, membership, idle);
         let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
         let witness = replica.membership().is_witness(id);
-        if witness && status.part == Part::Leader {
-            return Err(Finds::Roles.found()(format!("witness {id} leads")));
-        }
+        witness::check(&status, witness).map_err(Finds::Roles.found())?;
         // After a start everything that the log still has is looked at.
         let from = committed.start.max(host.log(GroupId::DEFAULT).snapshot_index().next());
         for entry in host.entries(GroupId::DEFAULT, from, committed.end) {
@@ -85,6 +88,7 @@ impl Invariants {
             if entry.kind != Kind::Header {
                 let durable = self.durable.committed(&status, replica.membership(), &entry, &self.logs);
                 durable.map_err(Finds::Durable.found())?;
+                self.chosen.committed(id, &entry).map_err(Finds::Durable.found())?;
                 self.electable.committed(id, &entry, &self.logs).map_err(Finds::Electable.found())?;
                 self.memberships.decided(&entry);
                 self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
@@ -110,6 +114,7 @@ impl Invariants {
     /// Member `id` stopped: what it had in memory is gone.
     pub(crate) fn stopped(&mut self, id: MemberId) {
         self.logs.stopped(id);
+        self.chosen.stopped(id);
         self.mandate.stopped(id);
         self.electable.stopped(id);
         self.progress.stopped(id);

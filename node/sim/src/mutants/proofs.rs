@@ -11,6 +11,9 @@ use crate::finding::Kind;
 /// What was decided is undone or decided otherwise: logs, states and what clients were told come apart.
 const DECIDED_TWICE: &[Kind] =
     &[Kind::Agreement, Kind::Durable, Kind::Complete, Kind::Electable, Kind::Logs, Kind::States, Kind::Kept];
+/// An acceptor makes up a value, or the ballot of one; and what follows from it.
+const NOT_PROPOSED: &[Kind] =
+    &[Kind::Proposed, Kind::Agreement, Kind::Durable, Kind::Logs, Kind::States, Kind::Kept];
 /// Two lead in one epoch, or a promise is taken back; and what follows from it.
 const TWO_LEADERS: &[Kind] = &[
     Kind::Mandate,
@@ -81,11 +84,9 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::CutWithoutConflict
         | It::CommitBeyondMatched
         | It::AcceptedBeforeSync
-        | It::AcceptLowerBallot
         | It::OwnValueFirst
         | It::PromisedValuesForgotten
         | It::QuorumOfMixedBallots
-        | It::HoleApplied
         | It::CommitWithoutOwnPrefix
         | It::PrepareFromLogEnd
         | It::StopBypassed
@@ -99,6 +100,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::CommitFromUnsynced
         | It::InitialHistoryCommittedEarly
         | It::LateTruncObeyed => DECIDED_TWICE,
+        It::AcceptLowerBallot | It::HoleApplied => NOT_PROPOSED,
         It::Zookeeper4685 => &[Kind::Stuck],
         It::RaftReadWithoutRound
         | It::RaftReadBeforeOwnCommit
