@@ -9,6 +9,7 @@ use quorate_consensus::kind::ProtocolKind;
 use crate::finding::Finding;
 use crate::random::Random;
 use crate::schedule::{Fault, Schedule, Target};
+use crate::seed::FAULTY_MS;
 use crate::story::Story;
 use crate::world::{Report, World};
 
@@ -29,6 +30,12 @@ pub enum Scene {
     CatchingUp,
 }
 
+impl Scene {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Elections, Self::Reads, Self::Disks, Self::Changes, Self::Ambushes, Self::CatchingUp];
+}
+
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -46,34 +53,57 @@ impl FromStr for Scene {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let all =
-            [Self::Elections, Self::Reads, Self::Disks, Self::Changes, Self::Ambushes, Self::CatchingUp];
-        let found = all.into_iter().find(|scene| scene.to_string() == name);
-        let names = || all.map(|scene| scene.to_string()).join(", ");
+        let found = Self::ALL.into_iter().find(|scene| scene.to_string() == name);
+        let names = || Self::ALL.map(|scene| scene.to_string()).join(", ");
         found.ok_or_else(|| format!("there is no scene {name:?}: choose one of {}", names()))
     }
 }
 
 type AnyFault = fn(&mut Random) -> Fault;
 
-const FAULTY_MS: u64 = 20_000;
+type AnyWorld = (u64, bool, &'static [AnyFault]);
 
-/// Runs one seed.
-///
-/// # Errors
-/// What was found.
-pub fn run(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Result<Report, Finding> {
-    let (voters, churns, few): (u64, bool, &[AnyFault]) = match scene {
+/// Voters, whether members come and go, and the faults.
+fn parts(scene: Scene) -> AnyWorld {
+    match scene {
         Scene::Reads => (3, false, &[lag, lag, lag, late, killed]),
         Scene::Disks => (3, false, &[slow_disk, slow_disk, somebody_gone]),
         Scene::Elections => (5, false, &[cut, cut, leader_gone, leader_alone, somebody_gone]),
         Scene::Ambushes => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
         Scene::CatchingUp => (3, false, &[cut, leader_alone, leader_gone, slow_disk, somebody_gone]),
         Scene::Changes => (4, true, &[cut, leader_alone, |_| Fault::Churn, |_| Fault::Churn, leader_gone]),
-    };
+    }
+}
+
+/// The schedule of a seed of a scene.
+#[must_use]
+pub fn schedule(scene: Scene, seed: u64, faulty_ms: u64) -> Schedule {
+    Schedule::of_few(seed, faulty_ms, parts(scene).2)
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// What was found.
+pub fn run(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Result<Report, Finding> {
+    run_schedule(scene, protocol, seed, schedule(scene, seed, FAULTY_MS), story)
+}
+
+/// Runs one seed with another schedule.
+///
+/// # Errors
+/// What was found.
+pub fn run_schedule(
+    scene: Scene,
+    protocol: ProtocolKind,
+    seed: u64,
+    schedule: Schedule,
+    story: Story,
+) -> Result<Report, Finding> {
+    let (voters, churns, _) = parts(scene);
     let world =
         World::new(protocol, seed, voters, story).churning(churns).ambushing(scene == Scene::Ambushes);
-    world.run_schedule(Schedule::of_few(seed, FAULTY_MS, few))
+    world.run_schedule(schedule)
 }
 
 fn cut(random: &mut Random) -> Fault {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use quorate_consensus::kind::ProtocolKind;
+use quorate_sim::directed::{self, Scene};
 use quorate_sim::schedule;
 use quorate_sim::story::Story;
 use quorate_sim::world::{Report, World, sometimes};
@@ -128,11 +129,38 @@ fn what_failed_once_does_not_fail_again() {
     }
 }
 
+/// Runs a world twice; its trace.
+fn twice(what: &str, run: impl Fn() -> Report) -> u64 {
+    let (first, second) = (run(), run());
+    assert_eq!(first.trace, second.trace, "{what}: two runs of one seed differ");
+    first.trace
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
+    let (mut worlds, mut traces) = (0, BTreeSet::new());
+    let mut one = |what: &str, run: &dyn Fn() -> Report| {
+        worlds += 1;
+        traces.insert(twice(what, run));
+    };
     for protocol in ProtocolKind::ALL {
-        for seed in [3, 77, 1234] {
-            assert_eq!(run(protocol, seed, 3).trace, run(protocol, seed, 3).trace);
+        for (seed, voters) in [(3, 1), (77, 3), (1234, 5)] {
+            one(&format!("{protocol}, seed {seed}"), &|| run(protocol, seed, voters));
+        }
+        one(&format!("{protocol}, two versions"), &|| {
+            let report = run(protocol, 7, 5);
+            assert!(report.faults.contains_key(schedule::UPGRADED), "nobody was upgraded");
+            report
+        });
+        one(&format!("{protocol}, with a witness"), &|| {
+            let world = World::with_witnesses(protocol, 5, 3, 1, Story::Silent);
+            world.run(10_000).unwrap_or_else(|error| panic!("{error}"))
+        });
+        for scene in Scene::ALL {
+            one(&format!("{protocol}, {scene}"), &|| {
+                directed::run(scene, protocol, 9, Story::Silent).unwrap_or_else(|error| panic!("{error}"))
+            });
         }
     }
+    assert_eq!(traces.len(), worlds, "different worlds have the same trace");
 }

@@ -346,6 +346,7 @@ impl World {
             (_, Ok(_) | Err(_)) if keeps_alive => Outcome::Unknown,
             (_, Ok(_) | Err(_)) => Outcome::Refused,
         };
+        self.trace.answered(member, &record.outcome);
         if record.outcome != Outcome::Unknown {
             record.answered = answered;
         }

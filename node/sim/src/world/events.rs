@@ -1,7 +1,5 @@
 //! What happens next, and what comes of it.
 
-use std::hash::Hash as _;
-
 use bytes::Bytes;
 
 use quorate_consensus::id::{Epoch, Index, MemberId, Time};
@@ -41,6 +39,7 @@ impl World {
         self.rings = if due > self.now { 0 } else { self.rings + 1 };
         assert!(self.rings < RINGS_MAX, "member {id}'s timer rings without end");
         self.now = self.now.max(due);
+        self.trace.rings(self.now, id);
         self.event(id, Event::Tick);
     }
 
@@ -63,9 +62,9 @@ impl World {
         if let Some(in_ms) = place.and_then(|id| self.paused(id)) {
             return self.plan(in_ms, happening);
         }
+        self.trace.happens(self.now, &happening);
         match happening {
             Happening::Message { from, to, payload } => {
-                (self.now.0, from, to, &payload).hash(&mut self.trace);
                 if self.story == Story::Messages {
                     let protocol = self.protocol;
                     self.tell(|| format!("{from} -> {to}  {}", story::message(protocol, &payload)));
@@ -169,6 +168,7 @@ impl World {
             Ok(outputs) => outputs,
             Err(error) => return self.failed(id, &error),
         };
+        self.trace.stepped(id, host);
         if let Err(what) = self.invariants.check(id, host) {
             self.broken.get_or_insert(what);
         }

@@ -12,10 +12,10 @@ mod network;
 mod phases;
 mod report;
 pub mod sometimes;
+mod trace;
 mod upgrades;
 mod watchers;
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -40,6 +40,7 @@ use damage::Atlas;
 use machine::Machine;
 use network::Network;
 pub use report::Report;
+use trace::Trace;
 use watchers::{WATCHERS, Watcher};
 
 #[derive(Debug)]
@@ -69,7 +70,7 @@ pub struct World {
     random: Random,
     now: Time,
     moment: u64,
-    trace: DefaultHasher,
+    trace: Trace,
     machines: BTreeMap<MemberId, Machine>,
     agenda: BTreeMap<(Time, u64), Happening>,
     network: Network,
@@ -140,7 +141,7 @@ impl World {
             random: Random::new(seed),
             now: Time(0),
             moment: 0,
-            trace: DefaultHasher::new(),
+            trace: Trace::default(),
             machines: (1..=voters).map(|id| (MemberId(id), Machine::new(initial.clone()))).collect(),
             agenda: BTreeMap::new(),
             network: Network::default(),

@@ -1,7 +1,6 @@
 //! A world's three phases: safety under every fault; a random quorum goes on while the rest stays down; everybody agrees.
 
 use std::collections::BTreeSet;
-use std::hash::Hasher as _;
 
 use quorate_consensus::id::{MemberId, Time};
 use quorate_replica::event::GroupId;

@@ -29,7 +29,7 @@ pub struct Report {
     pub changes: BTreeMap<&'static str, u64>,
     /// Rare states that were reached.
     pub reached: BTreeMap<&'static str, u64>,
-    /// A hash over every event of the run: equal for equal seeds.
+    /// A hash over everything that happened: items of the agenda, timers, members' writes and syncs, answers. Equal for equal seeds.
     pub trace: u64,
 }
 
