@@ -48,6 +48,7 @@ sim: ## simulate for MINUTES on JOBS threads and print what was checked
 	$(CARGO) run --profile simulation --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES) --jobs $(JOBS)
 
 mutants: ## plant every known bug, one at a time, and see whether the simulator catches it (JOBS=2)
+	$(CARGO) test --profile simulation --locked -p quorate-sim --features mutants --lib --test shrinking
 	$(CARGO) run --profile simulation --locked -p quorate-sim --features mutants --bin sim -- mutants --jobs $(JOBS) --docs docs/mutants.md --date $$(date +%F)
 
 kills: ## kill real members under load KILLS times with each protocol, and check every client's history

@@ -26,33 +26,52 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Runs a seed with a schedule. A panic is a violation where it can be caught.
-///
-/// # Errors
-/// What went wrong.
-pub fn run(protocol: ProtocolKind, seed: u64, schedule: Schedule, story: Story) -> Result<Report, Finding> {
-    let world = || World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule);
-    panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
+/// What is run: a seed of the ordinary worlds, or of a scene.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// The protocol.
+    pub protocol: ProtocolKind,
+    /// The seed.
+    pub seed: u64,
+    /// The scene; an ordinary world without one.
+    pub scene: Option<Scene>,
 }
 
-/// Runs a seed of a scene. A panic is a violation where it can be caught.
-///
-/// # Errors
-/// What went wrong.
-pub fn run_scene(scene: Scene, protocol: ProtocolKind, seed: u64, story: Story) -> Result<Report, Finding> {
-    let world = || directed::run(scene, protocol, seed, story);
-    panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
+impl Subject {
+    /// Its whole schedule.
+    #[must_use]
+    pub fn schedule(self, faulty_ms: u64) -> Schedule {
+        match self.scene {
+            Some(scene) => directed::schedule(scene, self.seed, faulty_ms),
+            None => Schedule::of(self.seed, faulty_ms),
+        }
+    }
+
+    /// Runs it with a schedule. A panic is a violation where it can be caught.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn run(self, schedule: Schedule, story: Story) -> Result<Report, Finding> {
+        let Self { protocol, seed, scene } = self;
+        let world = || match scene {
+            Some(scene) => directed::run_schedule(scene, protocol, seed, schedule, story),
+            None => World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule),
+        };
+        panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
+    }
 }
 
-/// Shrinks a seed's schedule as long as something goes wrong; `None` if the seed does not fail at all.
+/// Shrinks a schedule as long as the same kind of thing goes wrong; `None` if nothing does at all.
 #[must_use]
-pub fn shrink(protocol: ProtocolKind, seed: u64, faulty_ms: u64) -> Option<Shrunk> {
-    let whole = Schedule::of(seed, faulty_ms);
-    let mut runs = 0;
+pub fn shrink(subject: Subject, faulty_ms: u64) -> Option<Shrunk> {
+    let whole = subject.schedule(faulty_ms);
+    let kind = subject.run(whole.clone(), Story::Silent).err()?.kind;
+    let mut runs = 1;
     let mut fails = |kept: &[usize], faulty_ms: u64| {
         runs += 1;
         let schedule = Schedule { faulty_ms, ..whole.keeping(kept) };
-        (runs <= RUNS_MAX).then(|| run(protocol, seed, schedule, Story::Silent).err()).flatten()
+        let found = (runs <= RUNS_MAX).then(|| subject.run(schedule, Story::Silent).err()).flatten();
+        found.filter(|found| found.kind == kind)
     };
     let mut kept: Vec<usize> = (0..whole.faults.len()).collect();
     let mut faulty_ms = faulty_ms;

@@ -14,6 +14,7 @@ use quorate_sim::directed::Scene;
 #[cfg(feature = "mutants")]
 use quorate_sim::mutants;
 use quorate_sim::seed::FAULTY_MS;
+use quorate_sim::shrink::Subject;
 
 /// Runs whole replicas in simulated worlds and checks what their clients saw.
 #[derive(Parser)]
@@ -63,7 +64,7 @@ enum Verb {
         #[arg(long, default_value_t = FAULTY_MS)]
         faulty_ms: u64,
         /// In a world of this kind, with its own faults.
-        #[arg(long, conflicts_with_all = ["keep", "faulty_ms"])]
+        #[arg(long)]
         scene: Option<Scene>,
         /// With this bug planted.
         #[cfg(feature = "mutants")]
@@ -76,6 +77,13 @@ enum Verb {
         protocol: ProtocolKind,
         /// The seed.
         seed: u64,
+        /// In a world of this kind, with its own faults.
+        #[arg(long)]
+        scene: Option<Scene>,
+        /// With this bug planted.
+        #[cfg(feature = "mutants")]
+        #[arg(long)]
+        mutant: Option<String>,
     },
     /// Cuts links between three and five members in every way that matters, and prints a Markdown table of how long each
     /// protocol took to serve writes again.
@@ -114,6 +122,12 @@ enum Verb {
 #[cfg(feature = "mutants")]
 const RUN: &str = "cargo run --profile simulation -p quorate-sim --features mutants --bin sim --";
 
+/// Plants a bug in the worlds that this thread runs.
+#[cfg(feature = "mutants")]
+fn plant(name: &str) {
+    mutants::Bug::named(name).into_iter().for_each(mutants::Bug::plant);
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Verb::Run { minutes, seeds, from, protocol, jobs, scene } => {
@@ -147,22 +161,26 @@ fn main() -> ExitCode {
             if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         #[cfg(feature = "mutants")]
+        Verb::Replay { mutant: Some(name), .. } | Verb::Shrink { mutant: Some(name), .. }
+            if mutants::Bug::named(&name).is_none() =>
+        {
+            eprintln!("there is no bug {name:?}");
+            ExitCode::FAILURE
+        }
+        #[cfg(feature = "mutants")]
         Verb::Replay { mutant: Some(name), protocol, seed, messages, keep, faulty_ms, scene } => {
-            match mutants::Bug::named(&name) {
-                Some(bug) => {
-                    bug.plant();
-                    replay::replay(protocol, seed, messages, scene, keep, faulty_ms)
-                }
-                None => {
-                    eprintln!("there is no bug {name:?}");
-                    ExitCode::FAILURE
-                }
-            }
+            plant(&name);
+            replay::replay(Subject { protocol, seed, scene }, messages, keep, faulty_ms)
         }
         Verb::Replay { protocol, seed, messages, keep, faulty_ms, scene, .. } => {
-            replay::replay(protocol, seed, messages, scene, keep, faulty_ms)
+            replay::replay(Subject { protocol, seed, scene }, messages, keep, faulty_ms)
         }
-        Verb::Shrink { protocol, seed } => replay::shrink(protocol, seed),
+        #[cfg(feature = "mutants")]
+        Verb::Shrink { mutant: Some(name), protocol, seed, scene } => {
+            plant(&name);
+            replay::shrink(Subject { protocol, seed, scene }, Some(&name))
+        }
+        Verb::Shrink { protocol, seed, scene, .. } => replay::shrink(Subject { protocol, seed, scene }, None),
         Verb::Partitions { runs, sample } => {
             print!("{}", quorate_sim::partitions::table(runs, sample));
             ExitCode::SUCCESS

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_sim::directed::Scene;
 use quorate_sim::panics;
-use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
-use quorate_sim::shrink;
+use quorate_sim::shrink::{self, Subject};
 use quorate_sim::story::Story;
 use quorate_sim::world::Report;
 
@@ -72,10 +71,8 @@ pub(super) fn run(plan: &Plan) -> ExitCode {
 }
 
 fn one(protocol: ProtocolKind, seed: u64, scene: Option<Scene>, total: &Mutex<Total>) {
-    let outcome = match scene {
-        Some(scene) => shrink::run_scene(scene, protocol, seed, Story::Silent),
-        None => shrink::run(protocol, seed, Schedule::of(seed, FAULTY_MS), Story::Silent),
-    };
+    let subject = Subject { protocol, seed, scene };
+    let outcome = subject.run(subject.schedule(FAULTY_MS), Story::Silent);
     let Ok(mut total) = total.lock() else { return };
     total.seeds += 1;
     match outcome {
@@ -146,13 +143,10 @@ fn print(protocol: ProtocolKind, scene: Option<Scene>, total: &Total, took: Dura
             "    replay: cargo run --profile simulation -p quorate-sim --bin sim -- replay {protocol} {seed}{of_scene}"
         );
     }
-    // A scene has few faults already.
-    if scene.is_some() {
-        return;
-    }
     for (seed, _) in violations.iter().take(SHRUNK_MAX) {
-        if let Some(shrunk) = shrink::shrink(protocol, *seed, FAULTY_MS) {
-            super::replay::print(protocol, *seed, &shrunk);
+        let subject = Subject { protocol, seed: *seed, scene };
+        if let Some(shrunk) = shrink::shrink(subject, FAULTY_MS) {
+            super::replay::print(subject, None, &shrunk);
         }
     }
 }
