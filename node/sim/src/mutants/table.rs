@@ -54,10 +54,17 @@ pub fn document(hunts: &[Hunt], date: &str, command: &str, sound: &str) -> Strin
     format!(
         "# Known bugs, planted one at a time: what the simulator catches\n\n\
          {date}, `{command}`. How it is done stands in [MUTANTS.md](../node/sim/MUTANTS.md).\n\n\
-         {sound}.\n\n{HEAD}\n{}\n\n{}\n\n## Not caught\n\n{uncaught}\n",
+         {sound}.\n\n{HEAD}\n{}\n\n{}\n\n## Not caught\n\n{uncaught}\n\n{}",
         lines.join("\n"),
-        summary(hunts)
+        summary(hunts),
+        not_planted()
     )
+}
+
+/// What counts among neither the caught nor the others, as MUTANTS.md tells it in its last section.
+fn not_planted() -> &'static str {
+    let all = include_str!("../../MUTANTS.md");
+    all.find("## Not planted, and why").map_or("", |at| &all[at..])
 }
 
 /// One that was not caught, and how much was tried.
@@ -85,4 +92,17 @@ pub fn summary(hunts: &[Hunt]) -> String {
         caught.len(),
         hunts.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_tells_what_was_not_planted() {
+        let text = document(&[], "2026-01-01", "sim", "Nothing failed");
+        for named in ["#14571", "#15220", "#18055", "#20271"] {
+            assert!(text.contains(named), "{named} is missing");
+        }
+    }
 }
