@@ -51,6 +51,10 @@ mutants: ## plant every known bug, one at a time, and see whether the simulator 
 	$(CARGO) test --profile simulation --locked -p quorate-sim --features mutants --lib --test shrinking
 	$(CARGO) run --profile simulation --locked -p quorate-sim --features mutants --bin sim -- mutants --jobs $(JOBS) --docs docs/mutants.md --date $$(date +%F)
 
+partitions: ## cut links in every way that matters: how long each protocol took to serve again (docs/partitions.md)
+	$(CARGO) run --profile simulation --locked -p quorate-sim --bin sim -- partitions > docs/partitions.md.new
+	mv docs/partitions.md.new docs/partitions.md
+
 kills: ## kill real members under load KILLS times with each protocol, and check every client's history
 	KILLS=$(KILLS) $(CARGO) test --release --locked -p quorate-server --test processes kills:: -- --nocapture --test-threads=1
 
@@ -81,4 +85,4 @@ test: verify ## every test, those on the embedded Kubernetes too (root)
 	$(CARGO) test --locked -p quorate-e2e --test leftovers -- --ignored
 
 # The playground's test and the lab start each other's programs: they are built first.
-.PHONY: help bench bench-quick bench-check bench-growth bench-failover profile playground up down kubernetes-up kubernetes-down images build fix verify sim mutants kills test
+.PHONY: help bench bench-quick bench-check bench-growth bench-failover profile playground up down kubernetes-up kubernetes-down images build fix verify sim mutants partitions kills test
