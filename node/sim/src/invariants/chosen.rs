@@ -5,6 +5,9 @@
 //! in the paper: a later ballot may replace it, a disk may be damaged afterwards, its owner may leave. The voters of a slot are those
 //! of the last membership that was chosen before it (Stoppable Paxos 2008: a stop is the last value of its voters). A witness holds a
 //! command's place and ballot, which stand for the command.
+//!
+//! Slots are judged in order. One whose value no member with data can read when it calls it chosen waits for one that can, and those
+//! behind it wait with it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
