@@ -186,7 +186,7 @@ impl std::fmt::Display for Step {
             Self::GiveUpLearner { id, pod, why } => write!(f, "give up learner {pod} ({id:x}): {why}"),
             Self::RemoveMember { id, pod } => write!(f, "remove {pod} ({id:x}) from the store"),
             Self::DeleteClaim { pod } => write!(f, "delete the volume claim of {pod}"),
-            Self::RestartPod { pod } => write!(f, "restart {pod} with the new settings"),
+            Self::RestartPod { pod } => write!(f, "restart {pod}"),
         }
     }
 }
@@ -307,6 +307,10 @@ impl<'a> View<'a> {
         self.facts.pods.get(pod).is_some_and(|pod| pod.data_lost && !pod.deleting)
     }
 
+    fn is_ending(&self, pod: &str) -> bool {
+        self.facts.pods.get(pod).is_some_and(|pod| pod.deleting)
+    }
+
     fn applied_max(&self) -> u64 {
         self.store.members.iter().map(|member| member.applied).max().unwrap_or(0)
     }
@@ -383,6 +387,8 @@ fn finish_learner(view: &View<'_>) -> Thought {
         (true, true) if behind > PROMOTE_LAG_MAX => {
             Err(format!("learner {pod} to catch up: {behind} entries behind"))
         }
+        // A pod that was told to end serves a little longer; as a voter it would be missed.
+        (true, true) if view.is_ending(&pod) => Err(format!("{pod} to end and come back")),
         (true, true) => Ok(Step::Promote { id, pod }),
     })
 }
@@ -494,7 +500,7 @@ fn restart(view: &View<'_>) -> Thought {
     let outdated = |member: &&&MemberFacts| view.facts.pods.get(&member.pod).is_some_and(|pod| pod.outdated);
     let next =
         view.voters.iter().filter(outdated).min_by_key(|member| (member.id == view.leader, &member.pod))?;
-    if view.facts.pods.get(&next.pod).is_some_and(|pod| pod.deleting) {
+    if view.is_ending(&next.pod) {
         return Some(Err(format!("{} to end and come back", next.pod)));
     }
     let ill_others = view.voters.iter().any(|member| member.id != next.id && !member.healthy);

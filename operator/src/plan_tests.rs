@@ -240,6 +240,16 @@ fn growing(change: impl FnOnce(&mut MemberFacts)) -> Facts {
 }
 
 #[test]
+fn a_learner_whose_pod_ends_is_promoted_when_it_is_back() {
+    let mut facts = growing(|learner| learner.healthy = true);
+    let well = facts.pods.insert("x-a-1".into(), PodFacts { deleting: true, ..PodFacts::default() });
+    let ends = plan(&facts);
+    assert_eq!((ends.step, ends.waiting_for.as_deref()), (None, Some("x-a-1 to end and come back")));
+    facts.pods.insert("x-a-1".into(), well.unwrap());
+    assert!(matches!(plan(&facts).step, Some(Step::Promote { id: 4, .. })));
+}
+
+#[test]
 fn a_silent_learner_is_given_up_after_a_while_and_added_anew() {
     let mut facts = growing(|learner| {
         (learner.healthy, learner.applied, learner.silent_s) = (false, 0, LEARNER_SILENT_MAX_S - 1);
