@@ -61,11 +61,6 @@ impl Stack {
         }
     }
 
-    /// The decided membership, and those that may be decided.
-    pub(crate) fn possible(&self) -> impl Iterator<Item = &Membership> {
-        self.0.iter().map(|(_, membership)| membership)
-    }
-
     pub(crate) fn installed(&mut self, mark: SnapshotMark) {
         self.0 = VecDeque::from([(mark.index, mark.membership)]);
     }

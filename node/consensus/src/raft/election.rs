@@ -114,6 +114,7 @@ impl Raft {
     ) {
         let view = self.view(log);
         let up_to_date = theirs >= (view.last_epoch(), view.last_index()) || mutant!(VoteForAnyLog);
+        self.needed |= !up_to_date;
         let granted = up_to_date
             && if pre {
                 term > self.term && !self.leader_is_alive()

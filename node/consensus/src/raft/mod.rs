@@ -93,6 +93,11 @@ pub struct Raft {
     handover: Handover,
     memberships: Stack,
     outbox: Outbox,
+    /// Since a leader was last heard, a candidate whose log is older has asked for this member's vote. Memberships are in force
+    /// where they are appended, so the candidate may count this member although its own newest membership does not: one that is
+    /// left out by what only it has (thesis 4.2.2), or a learner whose promotion only others have. The candidate can't win without
+    /// it, and it can't grant its vote: so it leads itself, until what it has is decided.
+    needed: bool,
     removed: bool,
 }
 
@@ -125,6 +130,7 @@ impl Raft {
             handover: Handover::default(),
             memberships: Stack::load(mark, log)?,
             outbox: Outbox::new(Layout::Tail, hard_state, log),
+            needed: false,
             removed: false,
         };
         raft.reset_election_timer();
@@ -142,12 +148,10 @@ impl Raft {
         self.present().1.quorum().contains(self.config.id)
     }
 
-    /// Whether it may lead: a witness votes, but has nothing to give to others. One that its newest membership leaves out may until
-    /// that is decided (thesis 4.2.2): nobody else may have as long a log, and the others would ask for its vote in vain.
+    /// Whether it may lead: a witness votes, but has nothing to give to others. One that its newest membership does not count may if
+    /// it is needed.
     fn may_lead(&self) -> bool {
-        let id = self.config.id;
-        let leads = |membership: &Membership| membership.quorum().contains(id) && !membership.is_witness(id);
-        self.memberships.possible().any(leads) && !self.present().1.is_witness(id) && !self.removed
+        (self.is_voter() || self.needed) && !self.present().1.is_witness(self.config.id) && !self.removed
     }
 
     fn is_only_voter(&self) -> bool {
@@ -348,6 +352,7 @@ impl Raft {
         assert!(!matches!(self.part, PartState::Leader(_)), "two leaders in one term");
         self.part = PartState::Follower;
         self.leader = Some(from);
+        self.needed = false;
         if self.hurry.leader_heard(self.now, &self.config) {
             self.leader_heard_at = Some(self.now);
             self.reset_election_timer();
