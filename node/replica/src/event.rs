@@ -65,6 +65,8 @@ pub enum Request {
     Command(Command),
     /// Answer when everything that was decided before now is applied here.
     Read,
+    /// Answer when every membership that was decided before now is known here; a witness can, since it keeps memberships.
+    ReadMembership,
     /// Decide a change of the membership.
     Change(MembershipChange),
     /// Hand leadership over (to the best voter without a name).

@@ -214,7 +214,7 @@ impl Replica {
         }
         let needs_data = match &request {
             Request::Command(_) | Request::Read | Request::KeepAlive(_) | Request::TimeToLive(_) => true,
-            Request::Change(_) | Request::Transfer(_) => false,
+            Request::ReadMembership | Request::Change(_) | Request::Transfer(_) => false,
         };
         if needs_data && self.membership().is_witness(self.id) {
             self.reply(id, Err(Failure::Witness));
@@ -228,7 +228,7 @@ impl Replica {
                 self.asked.insert(id, Asked { command: command.clone(), again: false, forwarded: false });
                 self.commands.push(origin, command);
             }
-            Request::Read => {
+            Request::Read | Request::ReadMembership => {
                 self.pending.insert(id, deadline, Waiting::ReadIndex);
                 self.read_batch.push(id);
                 if self.read_batch.len() == 1 {

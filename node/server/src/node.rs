@@ -181,7 +181,20 @@ impl Node {
         if serializable {
             return self.local_reader().ok_or(api_error::STOPPED);
         }
-        match self.ask(Request::Read).await? {
+        self.confirmed(Request::Read).await
+    }
+
+    /// The members, with everything decided before this call; of a witness too.
+    ///
+    /// # Errors
+    /// etcd's error.
+    pub async fn confirmed_membership(&self) -> Result<Membership, ApiError> {
+        self.confirmed(Request::ReadMembership).await?;
+        Ok(self.shows.membership.borrow().clone())
+    }
+
+    async fn confirmed(&self, read: Request) -> Result<Reader, ApiError> {
+        match self.ask(read).await? {
             Answer::Readable(reader) => Ok(reader),
             Answer::Applied { .. } | Answer::Changed(_) | Answer::Transferred(_) | Answer::Lease { .. } => {
                 Err(api_error::TIMEOUT)

@@ -16,7 +16,7 @@ use crate::policy::{OnLearner, POLICIES};
 /// Services that clients know and this version does not have.
 const ABSENT: &[&str] = &["etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election"];
 
-/// What a witness serves: it knows the members, and has no data. A linearizable MemberList is a read, and refused: ask for one that is not.
+/// What a witness serves: it knows the members, and has no data.
 const WITHOUT_DATA: &[&str] =
     &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote", "MoveLeader", "Status"];
 

@@ -6,7 +6,7 @@ use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_replica::event::Request;
 use quorate_replica::host::Host;
-use quorate_replica::output::Failure;
+use quorate_replica::output::{Answer, Failure};
 use quorate_state::request::Range;
 
 use crate::{Cluster, GROUP, WITNESS};
@@ -77,5 +77,21 @@ fn a_witness_far_behind_gets_a_snapshot_without_data_and_serves_nobody() {
         let name = cluster.put(WITNESS, 1);
         cluster.run(100);
         assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
+    }
+}
+
+#[test]
+fn a_witness_knows_the_members_for_certain_while_a_quorum_confirms_it() {
+    for protocol in ProtocolKind::ALL {
+        let mut cluster = Cluster::new(protocol);
+        cluster.run(5_000);
+        let name = cluster.ask(WITNESS, Request::ReadMembership);
+        cluster.run(1_000);
+        assert!(matches!(cluster.answer(name), Some(Ok(Answer::Readable(_)))), "{protocol}");
+        let leader = cluster.leader();
+        cluster.down.extend([leader, MemberId(3 - leader.0)]);
+        let name = cluster.ask(WITNESS, Request::ReadMembership);
+        cluster.run(20_000);
+        assert!(!matches!(cluster.answer(name), Some(Ok(_))), "{protocol}: nobody confirms it");
     }
 }

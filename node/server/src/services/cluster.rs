@@ -148,10 +148,11 @@ impl Cluster for ClusterService {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        if request.into_inner().linearizable {
-            self.0.reader(false).await?;
-        }
-        let members = members(&self.0.shows.membership.borrow());
+        let members = if request.into_inner().linearizable {
+            members(&self.0.confirmed_membership().await?)
+        } else {
+            members(&self.0.shows.membership.borrow())
+        };
         Ok(Response::new(MemberListResponse { header: self.header(), members }))
     }
 

@@ -130,6 +130,9 @@ async fn says_what_it_is(witness: &Process) {
     );
     let read = RangeRequest { key: "k".into(), serializable: true, ..Default::default() };
     refused(kv.range(read).await.expect_err("a witness refuses"));
+    let mut cluster = ClusterClient::connect(witness.client.clone()).await.expect("a connection");
+    let listed = cluster.member_list(MemberListRequest { linearizable: true }).await.expect("the members");
+    assert_eq!(listed.into_inner().members.len(), 3);
     let mut maintenance = MaintenanceClient::connect(witness.client.clone()).await.expect("a connection");
     let status = maintenance.status(StatusRequest {}).await.expect("a status").into_inner();
     assert_eq!(status.errors, [] as [String; 0]);
