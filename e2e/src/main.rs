@@ -43,6 +43,12 @@ enum Command {
         #[arg(long)]
         to: SocketAddr,
     },
+    /// Part of a test: ends the embedded Kubernetes when the test's process, which holds this one's input, has ended
+    #[command(hide = true)]
+    Keeper {
+        #[arg(long)]
+        owner: String,
+    },
     /// Part of the embedded Kubernetes: offers volumes
     #[command(hide = true)]
     Volumes,
@@ -63,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::KubernetesDown => Cluster::new().down(),
         Command::Images => product::images().map(|_| ()),
         Command::Proxy { listen, namespace, to } => runtime()?.block_on(proxy::serve(listen, &namespace, to)),
+        Command::Keeper { owner } => Cluster::new().end_after(&owner),
         Command::Volumes => runtime()?.block_on(volumes::serve(Cluster::new().layout())),
     }
 }

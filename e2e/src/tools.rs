@@ -75,6 +75,14 @@ fn cache() -> PathBuf {
     cache.join("quorate").join("tools")
 }
 
+/// A lock among this machine's processes; it goes with the file.
+pub(crate) fn lock(name: &str) -> Result<std::fs::File> {
+    std::fs::create_dir_all(cache())?;
+    let lock = std::fs::File::create(cache().join(format!("{name}.lock")))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
 impl Set {
     /// The folder with the built programs; builds them if they are not there.
     ///
@@ -93,9 +101,7 @@ impl Set {
             return Ok(folder);
         }
         // Whoever wants the same set meanwhile waits here; the lock goes with the file, also when the process ends.
-        std::fs::create_dir_all(cache())?;
-        let lock = std::fs::File::create(cache().join(format!("{}.lock", self.name)))?;
-        lock.lock()?;
+        let _lock = lock(self.name)?;
         if folder.is_dir() {
             return Ok(folder);
         }

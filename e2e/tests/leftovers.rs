@@ -46,6 +46,18 @@ fn nothing_is_left_behind() -> Result<()> {
     let cluster = Cluster::new();
     cluster.down()?;
     assert_nothing_is_left(&cluster)?;
+    stopped_half_way(&cluster)?;
+    cluster.down()?;
+    assert_nothing_is_left(&cluster)?;
+    stopped_half_way(&cluster)?;
+    a_keeper_ends_what_its_owner_started(&cluster)?;
+    cluster.up()?;
+    cluster.down()?;
+    assert_nothing_is_left(&cluster)
+}
+
+/// Starts it, and is killed on the way.
+fn stopped_half_way(cluster: &Cluster) -> Result<()> {
     let mut up = lab()?.arg("kubernetes-up").stdout(Stdio::null()).spawn()?;
     // Half-way: a containerd runs, nothing is ready.
     let list = cluster.layout().root.join("processes");
@@ -57,9 +69,23 @@ fn nothing_is_left_behind() -> Result<()> {
     up.wait()?;
     started?;
     ensure!(!cluster.is_up(), "half a cluster does not count as one");
-    cluster.down()?;
-    assert_nothing_is_left(&cluster)?;
-    cluster.up()?;
-    cluster.down()?;
-    assert_nothing_is_left(&cluster)
+    Ok(())
+}
+
+fn a_keeper_ends_what_its_owner_started(cluster: &Cluster) -> Result<()> {
+    let layout = cluster.layout();
+    let owner = std::fs::read_to_string(layout.root.join("owner"))?;
+    let keep = |owner: &str| {
+        // Its input has ended already, as when the owner has.
+        let kept = lab()?.args(["keeper", "--owner", owner]).stdin(Stdio::null()).output()?;
+        ensure!(kept.status.success(), "{}", String::from_utf8_lossy(&kept.stderr));
+        Ok(String::from_utf8_lossy(&kept.stdout).into_owned())
+    };
+    let said = keep("1 1")?;
+    ensure!(said.is_empty() && layout.root.join("processes").exists(), "it ended another's: {said}");
+    let said = keep(&owner)?;
+    ensure!(said.contains("its logs stay in"), "{said}");
+    ensure!(layout.logs().join("containerd-n1").exists(), "the logs are gone");
+    std::fs::remove_dir_all(&layout.root)?;
+    assert_nothing_is_left(cluster)
 }

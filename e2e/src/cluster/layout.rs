@@ -29,6 +29,8 @@ pub(super) const PREFIX: &str = "quorate-";
 pub(super) const CONTROL_PLANE: &str = "172.31.7.10";
 /// The API server's port.
 pub(super) const API_PORT: u16 = 6443;
+/// A node's folder of its pods' logs.
+const PODS: &str = "pods";
 /// The address of the cluster's DNS.
 pub(super) const DNS: &str = "10.96.0.10";
 
@@ -103,6 +105,42 @@ impl Layout {
         Ok(())
     }
 
+    /// Removes everything but what parts and pods said.
+    pub(super) fn remove_all_but_logs(&self) -> Result<()> {
+        let nodes = NODES.iter().map(|node| self.node(node));
+        let kept: Vec<PathBuf> = nodes.clone().map(|node| node.join(PODS)).chain([self.logs()]).collect();
+        let partly = nodes.chain([self.root.clone()]);
+        for folder in partly.clone() {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                if kept.contains(&path) || partly.clone().any(|partly| partly == path) {
+                    continue;
+                }
+                let removed = if path.is_symlink() || !path.is_dir() {
+                    std::fs::remove_file(&path)
+                } else {
+                    std::fs::remove_dir_all(&path)
+                };
+                removed.with_context(|| format!("can't remove {}", path.display()))?;
+            }
+        }
+        match std::fs::remove_dir_all(&self.run) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Where the logs of parts and pods are, for people.
+    pub(super) fn kept_logs(&self) -> [String; 2] {
+        [self.logs().display().to_string(), format!("{}/n*/{PODS}", self.root.display())]
+    }
+
+    /// Where a node keeps what its pods said.
+    pub(super) fn pod_logs(&self, node: &Node) -> PathBuf {
+        self.node(node).join(PODS)
+    }
+
     pub(super) fn link_tools(&self, kubernetes: &Path, etcd: &Path, helm: &Path) -> Result<()> {
         let parts = [
             "kube-apiserver",
@@ -155,6 +193,11 @@ impl Layout {
 
     pub(super) fn ready_file(&self) -> PathBuf {
         self.root.join("ready")
+    }
+
+    /// Which process started it.
+    pub(super) fn owner_file(&self) -> PathBuf {
+        self.root.join("owner")
     }
 
     pub(super) fn process_list(&self) -> PathBuf {

@@ -7,6 +7,7 @@ mod addons;
 mod cgroups;
 mod control_plane;
 mod faults;
+mod keeper;
 mod layout;
 mod network;
 mod node;
@@ -60,13 +61,15 @@ impl Cluster {
     /// What is missing or went wrong.
     pub fn up(&self) -> Result<()> {
         system::need_root()?;
+        let _lock = lock()?;
         if self.is_up() {
             println!("the embedded Kubernetes is up");
             return Ok(());
         }
         if self.layout.root.exists() || self.layout.run.exists() {
             println!("clearing what an earlier run left behind");
-            self.down()?;
+            self.end()?;
+            self.layout.remove()?;
         }
         system::install_packages()?;
         let began = Instant::now();
@@ -74,6 +77,7 @@ impl Cluster {
         let (coredns, helm) = (tools::COREDNS.built()?, tools::HELM.built()?);
         let layout = &self.layout;
         layout.create()?;
+        std::fs::write(layout.owner_file(), keeper::this_process())?;
         layout.link_tools(&kubernetes, &etcd, &helm)?;
         addons::images(layout, &coredns)?;
         network::create(layout)?;
@@ -102,14 +106,20 @@ impl Cluster {
     /// Something can't be removed.
     pub fn down(&self) -> Result<()> {
         system::need_root()?;
+        let _lock = lock()?;
+        self.end()?;
+        self.layout.remove()
+    }
+
+    /// Ends everything; files stay.
+    fn end(&self) -> Result<()> {
         let layout = &self.layout;
         Processes::of(layout).end_all()?;
         node::end_containers(layout)?;
         cgroups::end_all()?;
         network::unmount(layout)?;
         network::remove()?;
-        cgroups::remove()?;
-        layout.remove()
+        cgroups::remove()
     }
 
     /// Imports an image archive on every node.
@@ -179,6 +189,11 @@ impl Default for Cluster {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Held while the cluster starts or ends: a keeper may be ending what the next one is about to start.
+fn lock() -> Result<std::fs::File> {
+    tools::lock("lab")
 }
 
 fn timeout(limit: Duration) -> String {

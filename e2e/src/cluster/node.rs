@@ -127,7 +127,6 @@ fn cni(layout: &Layout, node: &Node) -> String {
 }
 
 fn kubelet(layout: &Layout, node: &Node) -> String {
-    let folder = layout.node(node);
     format!(
         r#"apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -145,12 +144,12 @@ authorization: {{mode: AlwaysAllow}}
 evictionHard: {{memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}}
 imageGCHighThresholdPercent: 100
 nodeStatusUpdateFrequency: 4s
-podLogsDir: {}/pods
+podLogsDir: {}
 "#,
         node.cgroup(),
         resolver(layout, node),
         layout.socket(node).display(),
-        folder.display()
+        layout.pod_logs(node).display()
     )
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,11 +44,18 @@ impl Started {
     }
 }
 
-fn started_at(pid: i32) -> Option<String> {
+pub(super) fn started_at(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name is in brackets and may hold blanks.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|&ticks| ticks.to_owned()))?
+}
+
+/// The lab's program; a test is another one, both lie beside each other.
+pub(super) fn lab_program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let lab = ["quorate-lab", "../quorate-lab"].map(|path| own.with_file_name(path));
+    lab.into_iter().find(|path| path.exists()).context("quorate-lab is not built")
 }
 
 impl<'a> Processes<'a> {
@@ -71,11 +78,7 @@ impl<'a> Processes<'a> {
 
     /// Starts this program again as a part, in the host's network.
     pub(super) fn start_own(&self, name: &str, arguments: &[&str]) -> Result<()> {
-        let own = std::env::current_exe()?;
-        // A test is another program than the lab; both lie beside each other.
-        let lab = ["quorate-lab", "../quorate-lab"].map(|path| own.with_file_name(path));
-        let lab = lab.into_iter().find(|path| path.exists()).context("quorate-lab is not built")?;
-        self.spawn(name, Command::new(lab).args(arguments))
+        self.spawn(name, Command::new(lab_program()?).args(arguments))
     }
 
     fn spawn(&self, name: &str, command: &mut Command) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,10 +23,12 @@ pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(180);
 /// One request; then another connection is tried.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The embedded Kubernetes with the operator on it, started once.
+/// The embedded Kubernetes with the operator on it, started once. Unless it ran before, it ends with this process.
 pub fn lab() -> &'static (Cluster, Loaded) {
+    static KEEPER: OnceLock<Option<Child>> = OnceLock::new();
     static LAB: OnceLock<(Cluster, Loaded)> = OnceLock::new();
     LAB.get_or_init(|| {
+        KEEPER.get_or_init(|| Cluster::new().end_with_this_process().expect("quorate-lab is built"));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::new();
         cluster.up().expect("the embedded Kubernetes starts");
