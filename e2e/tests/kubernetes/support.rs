@@ -86,13 +86,24 @@ impl Store {
 
     /// A pod with etcdctl and the client's certificate.
     pub fn toolbox(&self) -> Result<()> {
+        self.toolbox_with("")
+    }
+
+    /// The same in a zone.
+    pub fn toolbox_in(&self, zone: &str) -> Result<()> {
+        self.toolbox_with(&format!("      nodeSelector: {{topology.kubernetes.io/zone: {zone}}}\n"))
+    }
+
+    /// The same with more of a pod's specification.
+    fn toolbox_with(&self, more: &str) -> Result<()> {
         let toolbox = include_str!("../../src/cluster/manifests/toolbox.yaml")
             .replace("IMAGE", &lab().1.tools)
             .replace("demo-client", &format!("{}-client", self.name))
             .replace(
                 "name: toolbox, labels",
                 &format!("name: toolbox, namespace: {}, labels", self.namespace),
-            );
+            )
+            + more;
         lab().0.apply(&toolbox)?;
         self.kubectl(&["rollout", "status", "deploy/toolbox", "--timeout=120s"]).map(|_| ())
     }
@@ -106,6 +117,37 @@ impl Store {
     pub fn leader(&self) -> Result<String> {
         let leader = self.get(".status.leader")?;
         if leader.is_empty() { bail!("nobody leads") } else { Ok(leader) }
+    }
+
+    /// The client URL of a pod's member.
+    pub fn url(&self, pod: &str) -> String {
+        format!("https://{pod}.{}-peers.{}.svc:2379", self.name, self.namespace)
+    }
+
+    /// The client URLs of the three first members.
+    pub fn urls(&self) -> String {
+        NODES.map(|node| self.url(&format!("{}-{}-0", self.name, node.zone))).join(",")
+    }
+
+    /// Runs etcdctl in the toolbox, which connects anew each time.
+    pub fn etcdctl(&self, endpoints: &str, arguments: &[&str]) -> Result<String> {
+        let endpoints = format!("ETCDCTL_ENDPOINTS={endpoints}");
+        let to = ["exec", "deploy/toolbox", "--", "env", &endpoints, "etcdctl"];
+        self.kubectl(&[&to[..], arguments].concat())
+    }
+
+    /// Makes this pod's member the leader.
+    pub fn lead_at(&self, pod: &str) -> Result<()> {
+        // The store gives a transfer up after 10 s; one that went to a member which was just cut off may be lost: it is asked for again.
+        let move_leader = ["--command-timeout=12s", "move-leader"];
+        let id = self.get(&format!(".status.members[?(@.name==\"{pod}\")].id"))?;
+        until(&format!("{pod} to lead"), CHANGE_TIMEOUT, || {
+            if self.leader()? != pod {
+                self.etcdctl(&self.urls(), &[&move_leader[..], &[&id]].concat())?;
+            }
+            let now = self.leader()?;
+            if now == pod { Ok(()) } else { bail!("{now} leads") }
+        })
     }
 
     /// Waits until exactly this many members are there, all well, and nothing is to be done.
@@ -134,8 +176,8 @@ impl Store {
         for pod in pods.lines() {
             println!("{pod}: {}", self.kubectl(&["logs", pod, "--tail=15"]).unwrap_or_default());
         }
-        let operator =
-            lab().0.kubectl(&["-n", "quorate-system", "logs", "deploy/quorate-operator", "--tail=30"]);
+        let operators = ["-l", "app.kubernetes.io/name=quorate-operator", "--prefix", "--tail=30"];
+        let operator = lab().0.kubectl(&[&["-n", "quorate-system", "logs"][..], &operators].concat());
         println!("operator: {}", operator.unwrap_or_default());
     }
 

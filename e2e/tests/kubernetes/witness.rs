@@ -49,9 +49,7 @@ fn status_tells(store: &Store) -> Result<()> {
 
 /// Runs etcdctl against the member of a pod.
 fn etcdctl(store: &Store, pod: &str, arguments: &[&str]) -> Result<String> {
-    let endpoint = format!("ETCDCTL_ENDPOINTS=https://{pod}.store-peers.{}.svc:2379", store.namespace);
-    let to = ["exec", "deploy/toolbox", "--", "env", &endpoint, "etcdctl", "--command-timeout=3s"];
-    store.kubectl(&[&to[..], arguments].concat())
+    store.etcdctl(&store.url(pod), &[&["--command-timeout=3s"], arguments].concat())
 }
 
 /// What etcdctl and a probe see of a witness: a member that is well, and has nothing to read or write.
@@ -61,7 +59,9 @@ fn witness_holds_no_data(store: &Store) -> Result<()> {
     let status = etcdctl(store, WITNESS, &["endpoint", "status", "-w", "fields"])?;
     ensure!(status.contains("\"Errors\" : []"), "{status}");
     ensure!(!status.contains("\"Leader\" : 0\n"), "{status}");
-    ensure!(etcdctl(store, DATA[0], &["member", "list"])?.lines().count() == 3);
+    for pod in [DATA[0], WITNESS] {
+        ensure!(etcdctl(store, pod, &["member", "list"])?.lines().count() == 3);
+    }
     for command in [&["put", "hello", "there"][..], &["get", "hello"], &["get", "hello", "--consistency=s"]] {
         let said = etcdctl(store, WITNESS, command).err().map(|error| format!("{error:#}"));
         let said = said.with_context(|| format!("the witness serves {command:?}"))?;
@@ -100,11 +100,7 @@ async fn leader_killed(store: &Store, clients: &Clients, consensus: &str) -> Res
 async fn leaders_zone_cut_off(store: &Store, clients: &Clients, consensus: &str) -> Result<()> {
     // The clients' way leads over the first node.
     let (stays, cut) = (DATA[0], DATA[1]);
-    if leader(store)? != cut {
-        let cut = store.get(&format!(".status.members[?(@.name==\"{cut}\")].id"))?;
-        etcdctl(store, stays, &["move-leader", &cut])?;
-    }
-    wait_leads(store, cut)?;
+    store.lead_at(cut)?;
     lab().0.cut(&NODES[1])?;
     let result = async {
         let writer = Writer::start_at(clients, "w/cut/");
