@@ -37,9 +37,13 @@ fn charts_render_what_their_values_say() -> Result<()> {
         "--set=image.tag=t1",
         "--set=nodeImage=x/y:z",
     ])?;
-    for wanted in
-        ["quorate/operator:t1", "--node-image=x/y:z", "kind: ClusterRoleBinding", "storeclusters.quorate.io"]
-    {
+    for wanted in [
+        "quorate/operator:t1",
+        "--node-image=x/y:z",
+        "kind: ClusterRoleBinding",
+        "storeclusters.quorate.io",
+        "replicas: 2",
+    ] {
         ensure!(all.contains(wanted), "{wanted} is missing in {all}");
     }
     let one = helm(&["template", "op", &operator, "--set=watchNamespace=team"])?;

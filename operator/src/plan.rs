@@ -4,6 +4,7 @@
 //! then clearing up. At most one step changes the membership or takes a member down, and none does without a quorum.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::crd::Phase;
 use crate::placement::Place;
@@ -35,6 +36,8 @@ pub struct PodFacts {
     pub outdated: bool,
     /// Its Kubernetes node.
     pub node: Option<String>,
+    /// Where it is reached while it runs.
+    pub address: Option<IpAddr>,
 }
 
 /// What is known of one member of the store.

@@ -27,13 +27,13 @@ use crate::store::{Credentials, StoreError};
 
 /// While work is under way.
 const BUSY: Duration = Duration::from_secs(1);
-/// While nothing is to be done: members tell nobody when they fall ill.
-const STEADY: Duration = Duration::from_secs(10);
+/// While nothing is to be done: members tell nobody when they fall ill or another one leads.
+const STEADY: Duration = Duration::from_secs(3);
 /// Who applies statuses.
 const STATUS_MANAGER: &str = "quorate-operator/status";
 /// After a failure: doubling between these, per StoreCluster.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ async fn look(cluster: &StoreCluster, context: &Context) -> Result<Action, Recon
         tracing::info!(cluster = basis.names.cluster, %step, "step");
         METRICS.steps.with_label_values(&[kind(step)]).inc();
         context.tell(cluster, step_event(step), kind(step), step.to_string()).await;
-        let hands = Hands { client, names: &basis.names, credentials, store: facts.store.as_ref() };
+        let hands = Hands { client, names: &basis.names, credentials, facts: &facts };
         if let Err(error) = hands.perform(step).await {
             context.tell(cluster, EventType::Warning, "StepFailed", format!("{step}: {error}")).await;
             return Err(error);
@@ -222,8 +222,7 @@ async fn observe(
     credentials: Option<&Credentials>,
 ) -> Result<Facts, ReconcileError> {
     let seen = kubernetes::look(client, &basis.names).await?;
-    let pods: BTreeSet<String> = seen.pods.keys().cloned().collect();
-    let store = members::ask(&basis.names, &pods, credentials).await;
+    let store = members::ask(&basis.names, &seen.pods, credentials).await;
     Ok(observe::facts(&basis.names, basis.spec, &kept.record, seen, store))
 }
 

@@ -1,11 +1,12 @@
 //! Talking to members by the etcd API.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use quorate_api::etcdserverpb::cluster_client::ClusterClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_api::etcdserverpb::{
-    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberAddRequest, MemberListRequest, MemberListResponse, MemberPromoteRequest, MemberRemoveRequest,
     MoveLeaderRequest, StatusRequest, StatusResponse,
 };
 use tonic::metadata::MetadataValue;
@@ -13,7 +14,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::names::{CLIENT_PORT, Names, WITNESS_ROLE};
 
-/// A member that is well answers a question within this.
+/// A member that is well answers a question within this, and a new connection stands; in another data centre, too.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A membership change passes through the log twice, on members that may be slow.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,6 +33,12 @@ pub enum StoreError {
         host: String,
         /// Why.
         cause: tonic::transport::Error,
+    },
+    /// It is silent.
+    #[error("{host} can't be reached: no connection within {} s", ASK_TIMEOUT.as_secs())]
+    Silent {
+        /// Who.
+        host: String,
     },
     /// It refused.
     #[error("{host} answered: {}", status.message())]
@@ -62,30 +69,36 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects to the member of a pod; `credentials` are for TLS.
+    /// Connects to the member of a pod at its address; `credentials` are for TLS. Names are not looked up: a name server may be
+    /// lost with a zone, and clients wait 5 s for each question to it until Kubernetes notices.
     ///
     /// # Errors
     /// It can't be reached.
     pub async fn connect(
         names: &Names,
         pod: &str,
+        address: IpAddr,
         credentials: Option<&Credentials>,
     ) -> Result<Self, StoreError> {
         let host = names.host(pod);
         let unreachable = |cause| StoreError::Unreachable { host: host.clone(), cause };
         let scheme = if credentials.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}:{CLIENT_PORT}"))
+        let address = SocketAddr::new(address, CLIENT_PORT);
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(unreachable)?
-            .connect_timeout(ASK_TIMEOUT)
             .timeout(CHANGE_TIMEOUT);
         if let Some(Credentials { ca, certificate, key }) = credentials {
             let tls = ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem(ca))
+                .domain_name(&host)
                 .identity(Identity::from_pem(certificate, key));
             endpoint = endpoint.tls_config(tls).map_err(unreachable)?;
         }
-        let channel = endpoint.connect().await.map_err(unreachable)?;
-        Ok(Self { host, channel })
+        // Around all of it: the endpoint's own timeout leaves the TLS handshake out.
+        match tokio::time::timeout(ASK_TIMEOUT, endpoint.connect()).await {
+            Ok(connected) => Ok(Self { channel: connected.map_err(unreachable)?, host }),
+            Err(_) => Err(StoreError::Silent { host }),
+        }
     }
 
     fn refused(&self, status: tonic::Status) -> StoreError {
@@ -112,28 +125,16 @@ impl Store {
         Ok(answer.map_err(|status| self.refused(status))?.into_inner())
     }
 
-    /// The members, confirmed by a quorum.
+    /// The members: `confirmed` by a quorum, or as this one knows them.
     ///
     /// # Errors
-    /// There is no quorum.
-    pub async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        let asked = MemberListRequest { linearizable: true };
+    /// There is no quorum; it does not say.
+    pub async fn members(&self, confirmed: bool) -> Result<MemberListResponse, StoreError> {
+        let asked = MemberListRequest { linearizable: confirmed };
         let mut cluster = self.cluster();
         let answer = tokio::time::timeout(ASK_TIMEOUT, cluster.member_list(asked)).await;
         let answer = answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
-        Ok(answer.map_err(|status| self.refused(status))?.into_inner().members)
-    }
-
-    /// The members as this one knows them.
-    ///
-    /// # Errors
-    /// It does not say.
-    pub async fn known_members(&self) -> Result<Vec<Member>, StoreError> {
-        let asked = MemberListRequest { linearizable: false };
-        let mut cluster = self.cluster();
-        let answer = tokio::time::timeout(ASK_TIMEOUT, cluster.member_list(asked)).await;
-        let answer = answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")));
-        Ok(answer.map_err(|status| self.refused(status))?.into_inner().members)
+        Ok(answer.map_err(|status| self.refused(status))?.into_inner())
     }
 
     /// Adds a learner.

@@ -7,3 +7,4 @@ mod lifecycle;
 mod protocols;
 mod support;
 mod witness;
+mod zone_loss;

@@ -5,7 +5,7 @@ use kube::api::DeleteParams;
 use kube::{Api, Client};
 
 use crate::names::Names;
-use crate::plan::{Step, StoreFacts};
+use crate::plan::{Facts, Step};
 use crate::reconcile::ReconcileError;
 use crate::store::{Credentials, Store};
 
@@ -18,8 +18,8 @@ pub struct Hands<'a> {
     pub names: &'a Names,
     /// For members; `None` without TLS.
     pub credentials: Option<&'a Credentials>,
-    /// Who leads.
-    pub store: Option<&'a StoreFacts>,
+    /// Who leads, and where.
+    pub facts: &'a Facts,
 }
 
 impl Hands<'_> {
@@ -57,12 +57,13 @@ impl Hands<'_> {
     }
 
     async fn leader(&self) -> Result<Store, ReconcileError> {
-        let leader = self.store.and_then(|store| {
+        let leader = self.facts.store.as_ref().and_then(|store| {
             let leader = store.leader?;
-            store.members.iter().find(|member| member.id == leader)
+            let pod = &store.members.iter().find(|member| member.id == leader)?.pod;
+            Some((pod, self.facts.pods.get(pod)?.address?))
         });
-        let pod = &leader.ok_or(ReconcileError::NoLeader)?.pod;
-        Ok(Store::connect(self.names, pod, self.credentials).await?)
+        let (pod, address) = leader.ok_or(ReconcileError::NoLeader)?;
+        Ok(Store::connect(self.names, pod, address, self.credentials).await?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the API server says. Always asked anew: membership decisions on a cache would be decisions on the past.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, PodStatus};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
@@ -82,7 +83,14 @@ fn pod_facts(pod: &Pod, revision: Option<&str>) -> PodFacts {
         data_lost,
         outdated: own.zip(revision).is_some_and(|(own, newest)| own != newest),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        address: status.and_then(address),
     }
+}
+
+/// The address of a pod that has ended may be another's by now.
+fn address(status: &PodStatus) -> Option<IpAddr> {
+    let runs = status.phase.as_deref() == Some("Running");
+    status.pod_ip.as_deref().filter(|_| runs)?.parse().ok()
 }
 
 /// The zones of the nodes that take pods; one without a name if no node has a label.
@@ -106,4 +114,22 @@ pub async fn zones(client: &Client) -> Result<Vec<String>, kube::Error> {
         return Ok(vec![NO_ZONE.to_owned()]);
     }
     Ok(named.into_iter().take(ZONES_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_reached_while_it_runs() {
+        let status = |phase: &str, ip: Option<&str>| PodStatus {
+            phase: Some(phase.to_owned()),
+            pod_ip: ip.map(str::to_owned),
+            ..PodStatus::default()
+        };
+        assert_eq!(address(&status("Running", Some("10.1.2.3"))), "10.1.2.3".parse().ok());
+        assert_eq!(address(&status("Running", Some("fd00::7"))), "fd00::7".parse().ok());
+        assert_eq!(address(&status("Pending", None)), None);
+        assert_eq!(address(&status("Failed", Some("10.1.2.3"))), None, "it may be another pod's by now");
+    }
 }

@@ -1,46 +1,76 @@
 //! What the members say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use futures::future::join_all;
+use futures::FutureExt as _;
+use futures::future::{join_all, select_ok};
 use quorate_api::etcdserverpb::{Member, StatusResponse};
 
 use crate::names::{Names, pod_of_url};
-use crate::plan::{MemberFacts, StoreFacts};
+use crate::plan::{MemberFacts, PodFacts, StoreFacts};
 use crate::store::{Credentials, Store};
 
-/// Asks the members of these pods, all at once.
+/// What one member said of itself.
+struct Answer {
+    store: Store,
+    status: StatusResponse,
+}
+
+impl Answer {
+    fn leads(&self) -> bool {
+        self.status.leader != 0 && member_id(&self.status) == self.status.leader
+    }
+}
+
+/// Asks the members of these pods, all at once. Those that don't answer in time are left out.
 pub async fn ask(
     names: &Names,
-    pods: &BTreeSet<String>,
+    pods: &BTreeMap<String, PodFacts>,
     credentials: Option<&Credentials>,
 ) -> Option<StoreFacts> {
-    let questions = pods.iter().map(|pod| async move {
-        let store = Store::connect(names, pod, credentials).await.ok()?;
+    let running = pods.iter().filter_map(|(pod, facts)| Some((pod, facts.address?)));
+    let questions = running.map(|(pod, address)| async move {
+        let store = Store::connect(names, pod, address, credentials).await.ok()?;
         let status = store.status().await.ok()?;
-        Some((pod.clone(), store, status))
+        Some(Answer { store, status })
     });
-    let answers: Vec<(String, Store, StatusResponse)> =
-        join_all(questions).await.into_iter().flatten().collect();
-    // The leader's list, confirmed by its quorum, is the truth; without one, the most advanced member's is shown.
-    let newest = answers.iter().max_by_key(|(_, _, status)| {
-        let leads = status.leader != 0 && member_id(status) == status.leader;
-        (status.raft_term, leads, status.raft_applied_index)
-    })?;
-    let (_, store, status) = newest;
-    let leads = member_id(status) == status.leader;
-    let confirmed = if leads { store.members().await.ok() } else { None };
-    let leader = confirmed.is_some().then_some(status.leader);
-    let members = match confirmed {
-        Some(members) => members,
-        None => store.known_members().await.ok()?,
+    let answers: Vec<Answer> = join_all(questions).await.into_iter().flatten().collect();
+    let newest = answers
+        .iter()
+        .max_by_key(|answer| (answer.status.raft_term, answer.leads(), answer.status.raft_applied_index))?;
+    // The list that a quorum confirms is the truth; without one, the most advanced member's is shown.
+    let (leader, members) = match confirmed(&answers, newest.status.raft_term).await {
+        Some((leader, members)) => (Some(leader), members),
+        None => (None, newest.store.members(false).await.ok()?.members),
     };
-    let cluster_id = status.header.as_ref().map_or(0, |header| header.cluster_id);
+    let cluster_id = newest.status.header.as_ref().map_or(0, |header| header.cluster_id);
     let statuses: BTreeMap<u64, &StatusResponse> =
-        answers.iter().map(|(_, _, status)| (member_id(status), status)).collect();
+        answers.iter().map(|answer| (member_id(&answer.status), &answer.status)).collect();
     let members =
         members.iter().map(|member| facts(member, statuses.get(&member.id).copied(), leader)).collect();
     Some(StoreFacts { cluster_id, leader, members })
+}
+
+/// The leader of an epoch and the members, from whoever is first to have them confirmed by a quorum: a leader that the operator
+/// can't reach may well serve the others.
+async fn confirmed(answers: &[Answer], epoch: u64) -> Option<(u64, Vec<Member>)> {
+    let know_a_leader =
+        answers.iter().filter(|answer| answer.status.raft_term == epoch && answer.status.leader != 0);
+    let questions: Vec<_> = know_a_leader
+        .map(|answer| {
+            let question = async {
+                let list = answer.store.members(true).await.map_err(|_| ())?;
+                // In a later epoch another one may have confirmed it.
+                let same = list.header.as_ref().is_some_and(|header| header.raft_term == epoch);
+                if same { Ok((answer.status.leader, list.members)) } else { Err(()) }
+            };
+            question.boxed()
+        })
+        .collect();
+    if questions.is_empty() {
+        return None;
+    }
+    select_ok(questions).await.ok().map(|(first, _)| first)
 }
 
 fn member_id(status: &StatusResponse) -> u64 {
