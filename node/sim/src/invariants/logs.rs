@@ -98,11 +98,8 @@ impl Logs {
     ) -> Result<(), String> {
         let Some(seen) = self.seen.get_mut(&id) else { return Ok(()) };
         let restarted = std::mem::take(&mut seen.restarted);
-        let last = held.last_key_value().map(|(_, (epoch, _))| *epoch);
         for (index, (epoch, value)) in &seen.durable {
             match held.get(index) {
-                // Cut by a later leader in the step in which the member ended; a restart alone cuts nothing.
-                None if restarted && self.layout == Layout::Tail && last > Some(*epoch) => {}
                 None if restarted => {
                     return Err(format!("{id} lost {index} of epoch {epoch}, which was durable"));
                 }
@@ -143,6 +140,14 @@ impl Logs {
         seen.is_some_and(|seen| {
             seen.applied >= entry.index || seen.held.get(&entry.index) == Some(&entry.epoch)
         })
+    }
+
+    /// The disk failed in the middle of a step, which nothing has looked at. What a leader cut or replaced in that step may or may
+    /// not be on the disk, in any part; what it left alone must be. Slots are never given up before something else is durable.
+    pub(super) fn failed(&mut self, id: MemberId, log: &impl LogRead) {
+        if let (Layout::Tail, Some(seen)) = (self.layout, self.seen.get_mut(&id)) {
+            seen.durable.retain(|index, (epoch, _)| log.epoch(*index) == Ok(*epoch));
+        }
     }
 
     pub(super) fn stopped(&mut self, id: MemberId) {

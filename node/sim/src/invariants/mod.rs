@@ -111,6 +111,11 @@ impl Invariants {
         self.mandate.started(id, host.hard_state(GroupId::DEFAULT));
     }
 
+    /// Member `id` failed in the middle of a step.
+    pub(crate) fn failed(&mut self, id: MemberId, host: &Host) {
+        self.logs.failed(id, &host.log(GroupId::DEFAULT));
+    }
+
     /// Member `id` stopped: what it had in memory is gone.
     pub(crate) fn stopped(&mut self, id: MemberId) {
         self.logs.stopped(id);

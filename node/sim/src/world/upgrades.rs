@@ -64,6 +64,9 @@ impl World {
 
     /// A process ended by itself.
     pub(super) fn failed(&mut self, id: MemberId, error: &Fatal) {
+        if let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) {
+            self.invariants.failed(id, host);
+        }
         match error {
             Fatal::Machine(MachineError::Level { .. }) => {
                 self.tell(|| format!("member {id} ends: {error}"));
