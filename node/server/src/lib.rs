@@ -18,6 +18,7 @@ pub mod quota;
 pub mod ring;
 mod rpc;
 pub mod run;
+pub mod scans;
 pub mod services;
 pub mod tls;
 pub mod transport;

@@ -1,5 +1,6 @@
 //! What services see of the member: its identity, the newest published state, who leads, and a way to ask it things.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::driver::Message;
 use crate::quota::Quota;
 use crate::ring::Ring;
+use crate::scans::Scans;
 
 /// How long a request may take (etcd: 5 s and two election timeouts).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
@@ -30,6 +32,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// More decided but not applied entries than this: new writes are refused (etcd `v3_server.go`).
 const APPLY_GAP_MAX: u64 = 5_000;
+/// A hash reads everything that is stored; more of them at a time would take the disk from reads and end no sooner.
+const HASHES_AT_A_TIME: usize = 1;
 
 /// Who leads, as this member knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +79,10 @@ pub struct Node {
     pub id: MemberId,
     /// The group's engine, for its size.
     pub backend: Arc<dyn Backend>,
+    /// Reads that may take long.
+    pub scans: Scans,
+    /// Hashes of all there is: none takes the turn of a read.
+    pub hashes: Scans,
     /// Recent events for watches.
     pub ring: Ring,
     /// What it shows.
@@ -88,8 +96,15 @@ pub struct Node {
 
 impl Node {
     /// A node whose driver is not started yet.
-    #[must_use]
-    pub fn new(config: Config, cluster_id: u64, id: MemberId, backend: Arc<dyn Backend>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// A thread for long reads can't be started.
+    pub fn new(
+        config: Config,
+        cluster_id: u64,
+        id: MemberId,
+        backend: Arc<dyn Backend>,
+    ) -> io::Result<Arc<Self>> {
         let shows = Senders {
             published: watch::channel(None).0,
             leadership: watch::channel(Leadership::default()).0,
@@ -99,18 +114,20 @@ impl Node {
         };
         let quota = Quota::new(config.quota_bytes);
         let last_lease = AtomicU64::new(crate::driver::unix_nanoseconds() ^ id.0.rotate_left(20));
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             config,
             cluster_id,
             id,
             backend,
+            scans: Scans::for_this_machine()?,
+            hashes: Scans::with_threads(HASHES_AT_A_TIME)?,
             ring: Ring::default(),
             shows,
             stopping: watch::channel(false).0,
             driver: OnceLock::new(),
             last_lease,
             quota,
-        })
+        }))
     }
 
     /// Connects the driver. Once.

@@ -87,7 +87,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         "opened"
     );
     let streams_max = config.streams_max;
-    let node = Node::new(config, identity.cluster_id, identity.member_id, backend);
+    let node = Node::new(config, identity.cluster_id, identity.member_id, backend)?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     let driver = driver::start(host, Arc::clone(&node), start, outgoing)?;
     tokio::spawn(transport::run(Arc::clone(&node), peer_tls.clone(), messages));

@@ -18,6 +18,7 @@ use quorate_state::response::{self, Body};
 use super::{check, convert};
 use crate::api_error;
 use crate::node::Node;
+use crate::scans::Scans;
 
 /// The service.
 #[derive(Debug)]
@@ -33,11 +34,12 @@ impl KvService {
 }
 
 /// A scan may read the disk for long, so it leaves the threads that serve connections alone; a point read does not pay for that.
-async fn read(reader: Reader, range: Range) -> Result<response::RangeResponse, Status> {
+async fn read(scans: &Scans, reader: Reader, range: Range) -> Result<response::RangeResponse, Status> {
     let result = if range.range_end.is_empty() {
         reader.range(&range)
     } else {
-        tokio::task::spawn_blocking(move || reader.range(&range))
+        scans
+            .run(move || reader.range(&range))
             .await
             .map_err(|error| Status::internal(format!("quorate: a read was ended: {error}")))?
     };
@@ -62,7 +64,7 @@ impl Kv for KvService {
         }
         let reader = self.0.reader(request.serializable).await?;
         let header = self.0.header(reader.revision());
-        let response = read(reader, convert::range(request)).await?;
+        let response = read(&self.0.scans, reader, convert::range(request)).await?;
         Ok(Response::new(convert::range_response(header, response)))
     }
 

@@ -41,7 +41,10 @@ impl MaintenanceService {
     async fn hash(&self, revision: i64) -> Result<(u32, i64, i64), Status> {
         let reader = self.0.local_reader().ok_or(api_error::STOPPED)?;
         let (newest, compacted) = (reader.revision(), reader.compacted());
-        let hash = tokio::task::spawn_blocking(move || reader.hash(revision))
+        let hash = self
+            .0
+            .hashes
+            .run(move || reader.hash(revision))
             .await
             .map_err(|error| Status::internal(format!("quorate: the hash was ended: {error}")))?
             .map_err(|error| api_error::read(&error))?;

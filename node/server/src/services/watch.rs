@@ -250,7 +250,7 @@ impl Stream {
             return Ok(found);
         }
         let Some(reader) = self.node.local_reader() else { return Ok((Vec::new(), to)) };
-        let events = tokio::task::spawn_blocking(move || reader.events(from, to)).await;
+        let events = self.node.scans.run(move || reader.events(from, to)).await;
         // A blocking task ends early only when the runtime shuts down.
         Ok((vec![Arc::new(events.unwrap_or_else(|_| Ok(Vec::new()))?)], to))
     }

@@ -122,7 +122,7 @@ mod tests {
         let url = format!("http://{}", peer.local_addr().expect("an address"));
         let values = Values::read(std::iter::empty(), |_| None).expect("the defaults");
         let config = Config::from_values(&values).expect("the defaults");
-        let node = Node::new(config, 1, MemberId(1), Arc::new(MemoryBackend::default()));
+        let node = Node::new(config, 1, MemberId(1), Arc::new(MemoryBackend::default())).unwrap();
         let member = |id| Member {
             id,
             name: String::new(),
