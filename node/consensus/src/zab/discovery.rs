@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Backlog, Body, Follower, FollowerStage, Following, Leading, PartState, Progress, Rounds, Stage, Zab, Zxid,
+    Backlog, Body, Follower, FollowerStage, Following, Leading, PartState, Progress, Rounds, Stage, Vote,
+    Zab, Zxid,
 };
 use crate::id::{Epoch, Index, MemberId};
 use crate::log::LogRead;
@@ -152,7 +153,10 @@ impl Zab {
             return self.synchronise(from, log);
         }
         let better = (current, last) > own && !mutant!(LeaderWithWorseHistory);
-        if votes && (!counts || better) {
+        if votes && better {
+            return self.give_up_for(Vote { current, last, priority: 0, leader: from }, log);
+        }
+        if votes && !counts {
             return self.look(false, log);
         }
         leading.accepted.insert(from);

@@ -19,12 +19,21 @@ pub(super) struct Looking {
     ask_again_at: Time,
     /// A quorum agrees; until then somebody better may still speak.
     settled_at: Option<Time>,
+    /// The vote for a voter whose better history ended this member's attempt to lead.
+    nominated: Option<Vote>,
 }
 
 impl Looking {
     /// After a start: the first election begins at `at`.
     pub(super) fn from_start(at: Time) -> Self {
-        Self { vote: None, stands: false, heard: BTreeMap::new(), ask_again_at: at, settled_at: None }
+        Self {
+            vote: None,
+            stands: false,
+            heard: BTreeMap::new(),
+            ask_again_at: at,
+            settled_at: None,
+            nominated: None,
+        }
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -48,7 +57,26 @@ impl Zab {
             heard: own.map(|vote| (self.config.id, vote)).into_iter().collect(),
             ask_again_at: self.ask_again_at(),
             settled_at: None,
+            nominated: None,
         });
+        self.tell_vote();
+        self.tally(log);
+    }
+
+    /// Gives up for a voter with a better history, and votes for it. Memberships are in force where they are appended, so a leader
+    /// may need a member that its own newest membership does not count, and that does not stand therefore: one that is left out by
+    /// what only it has, or a learner whose promotion only others have. Voted for, it leads until what it has is decided.
+    pub(super) fn give_up_for(&mut self, better: Vote, log: &dyn LogRead) {
+        self.look(false, log);
+        let witness = self.present().1.is_witness(better.leader);
+        let id = self.config.id;
+        let PartState::Looking(looking) = &mut self.part else { return };
+        if witness {
+            return;
+        }
+        looking.nominated = Some(better);
+        looking.vote = looking.vote.max(looking.nominated);
+        looking.heard.extend(looking.vote.map(|vote| (id, vote)));
         self.tell_vote();
         self.tally(log);
     }
@@ -69,6 +97,12 @@ impl Zab {
             priority: if favoured { u32::MAX } else { priority },
             leader: self.config.id,
         })
+    }
+
+    /// Whether it may lead when others vote for it though it does not stand: see [`Self::give_up_for`].
+    fn may_lead_if_needed(&self) -> bool {
+        let witness = self.present().1.is_witness(self.config.id);
+        !witness && self.disk.may_stand(self.now, &self.config)
     }
 
     fn notification(&self) -> Notification {
@@ -141,6 +175,7 @@ impl Zab {
         let quorum = self.present().1.quorum();
         let own = self.own_vote(false, log);
         let id = self.config.id;
+        let leads_if_needed = self.may_lead_if_needed();
         let (round, PartState::Looking(looking)) = (self.round, &mut self.part) else { return };
         if told.round < round {
             let notification = self.notification();
@@ -152,11 +187,13 @@ impl Zab {
             looking.heard.clear();
             looking.stands = own.is_some();
             // What was favoured in this member's own round stays so.
-            looking.vote = own.max(looking.vote.filter(|vote| vote.leader == id));
+            looking.vote = own.max(looking.vote.filter(|vote| vote.leader == id)).max(looking.nominated);
         }
         // One without a vote tells its round all the same: it answers no lower one, and may be a voter by a change that it has not
         // heard of. So may the candidate: its history decides, not this one.
-        if let Some(theirs) = told.vote {
+        if let Some(theirs) = told.vote.filter(|vote| vote.leader != id || looking.stands || leads_if_needed)
+        {
+            looking.stands |= theirs.leader == id;
             looking.vote = looking.vote.max(Some(theirs));
             looking.heard.insert(from, theirs);
         }
