@@ -21,7 +21,7 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// Payload appended but not committed, at most; then proposals are refused as overloaded.
     pub uncommitted_bytes_max: usize,
-    /// Reads of followers and clients waiting for a round, at most; then they are refused.
+    /// Reads of followers and clients that wait for one round, at most; then they are refused. As many may be in the round under way.
     pub reads_max: usize,
     /// A learner may be promoted when it lacks at most this many entries.
     pub promotion_lag_max: u64,

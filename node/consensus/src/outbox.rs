@@ -28,11 +28,15 @@ struct Outgoing {
 pub(crate) struct Outbox {
     layout: Layout,
     fresh: Fresh,
+    /// Of this step only: the caller gets them at its end.
     outgoing: Vec<Outgoing>,
     effects: Vec<Effect>,
     last_write: WriteId,
     persisted: WriteId,
-    /// Writes under way with the first index that they change and the last one that they hold.
+    /// Writes under way with the first index that they change and the last one that they hold. No limit of its own: a follower's
+    /// disk gets one for each message with entries, and acknowledges none before it is durable, so `inflight_appends_max` bounds
+    /// them for each leader that it meets meanwhile. A leader gets one for each step that proposes: `uncommitted_bytes_max` bounds
+    /// those, unless the others decide without its disk; then it stops leading within two election timeouts (DESIGN.md).
     writing: VecDeque<(WriteId, Index, Index)>,
     durable: Index,
     saved: HardState,

@@ -7,7 +7,9 @@ use crate::id::{Index, MemberId, ReadId};
 /// A read, and the member that forwarded it.
 pub(crate) type Waiting = (Option<MemberId>, ReadId);
 
-/// The reads of a leader. At most one round is under way; what comes meanwhile joins the next one.
+/// The reads of a leader. At most one round is under way; what comes meanwhile joins the next one. The limit is one round's, so up to
+/// twice as many reads wait: a round that is full can't keep new ones out until it is confirmed. A read is 24 bytes here, and its
+/// asker holds more.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Rounds {
     newest: u64,
@@ -26,7 +28,7 @@ impl Rounds {
         self.newest
     }
 
-    /// A read joins the next round. `false` if `max` wait already.
+    /// A read joins the next round. `false` if `max` wait for that one already.
     pub(crate) fn join(&mut self, read: Waiting, max: usize) -> bool {
         let room = self.next.len() < max;
         if room {

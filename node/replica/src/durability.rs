@@ -28,6 +28,8 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Durability {
     written: VecDeque<Written>,
+    /// No limit of its own: an acknowledgement for each message of a leader, whose entries its window bounds, and one for each of its
+    /// beats while the disk stalls. They are small, and a promise or vote is one for each election.
     held: VecDeque<Held>,
     persisted: WriteId,
 }

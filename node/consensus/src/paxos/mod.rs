@@ -4,18 +4,18 @@
 //! | message | from | to | durable before it leaves | source |
 //! |---|---|---|---|---|
 //! | `Canvass` | would-be proposer | acceptors | nothing | connectivity before ballots: OmniPaxos, EuroSys 2023, 5 |
-//! | `CanvassReply` | acceptor | would-be proposer | nothing | |
+//! | `CanvassReply` | acceptor | would-be proposer | nothing | as `Canvass`; that a heard leader refuses: Raft's pre-vote, thesis 9.6 |
 //! | `Prepare` | proposer | acceptors | nothing: its own promise counts when durable | Paxos Made Simple 2.2, phase 1a |
 //! | `Promise` | acceptor | proposer | the promised ballot | phase 1b |
 //! | `Refused` | acceptor | proposer | the promised ballot | 2.2, end: an optimisation |
-//! | `Behind` | acceptor | proposer | nothing | slots that were chosen and are in a snapshot only |
+//! | `Behind` | acceptor | proposer | nothing | ours: a promise can't tell of chosen slots that are in a snapshot only |
 //! | `Accept` | leader | everybody else | nothing: its own acceptance counts when durable | phase 2a |
 //! | `Accepted` | acceptor | leader | the values with their ballot | phase 2b |
-//! | `Beat` | leader | everybody else | nothing | carries the chosen prefix, and a round of reads |
-//! | `BeatReply` | acceptor | leader | what it tells of the log | |
-//! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | |
-//! | `TakeOver` | leader | its successor | nothing | |
-//! | `Removed` | any member | one that was removed | the settled membership behind the stop is chosen | |
+//! | `Beat` | leader | everybody else | nothing | ours: Raft's heartbeat, thesis 3.4; carries the chosen prefix, and a round of reads |
+//! | `BeatReply` | acceptor | leader | what it tells of the log | ours: as `Accepted`, and the round of reads that it confirms: thesis 6.4 |
+//! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | ours: Raft's read index, thesis 6.4 |
+//! | `TakeOver` | leader | its successor | nothing | ours: Raft's `TimeoutNow`, thesis 3.10; no canvass, since the leader's word stands for it |
+//! | `Removed` | any member | one that was removed | the settled membership behind the stop is chosen | ours: a stopped group's acceptors may go then, and nobody else would tell them |
 //!
 //! A **ballot** is a number that one member owns: an acceptor promises a number to the first who asks and to nobody else, so
 //! that at most one gets a quorum for it, and a value's ballot is a number in the log. Each **slot** has its own accepted

@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `Vote{pre}` | would-be candidate | voters | nothing | thesis 9.6 |
 //! | `Vote` | candidate | voters | its term and its vote for itself | thesis 3.4 |
+//! | `VoteReply{pre}` | voter | would-be candidate | nothing | thesis 9.6 |
 //! | `VoteReply` | voter | candidate | term and vote | thesis 3.4 |
 //! | `Append` | leader | everybody else | nothing: its own copy counts when synced | thesis 3.5, 10.2.1 |
 //! | `Appended`, `Rejected` | follower | leader | the entries, the term | thesis 3.5 |

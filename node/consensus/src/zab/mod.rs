@@ -15,9 +15,9 @@
 //! | `UpToDate` | COMMIT-LD, UPTODATE | leader | followers | nothing |
 //! | `Ack` | ACK | follower | leader | the entries |
 //! | `Ping`, `Pong` | (ZooKeeper's) | leader, follower | followers, leader | nothing; what it tells of the log |
-//! | `Read`, `ReadReply` | - | follower, leader | leader, follower | nothing |
-//! | `Abdicate` | - | leader | everybody | nothing |
-//! | `Removed` | - | any member | one that was removed | the removal is committed |
+//! | `Read`, `ReadReply` | Raft's read index (thesis 6.4): `sync` is no quorum operation (ZOOKEEPER-1675) | follower, leader | leader, follower | nothing |
+//! | `Abdicate` | ZooKeeper's designated leader (`Leader.getDesignatedLeader`), without a change | leader | synced followers | nothing |
+//! | `Removed` | ours: members without the change never hear of it, and would go on looking | any member | one that was removed | the removal is committed |
 //!
 //! A **zxid** is an epoch and a position in the log; positions go on from epoch to epoch instead of starting over, which keeps
 //! the order of the paper's zxids. `acceptedEpoch` and `currentEpoch` are apart: the first is promised in discovery, the second

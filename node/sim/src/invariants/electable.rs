@@ -2,7 +2,10 @@
 //! its own (`etcdraft.tla`: MoreUpToDateCorrect; Raft: thesis 3.6.3; Zab 2011: the leader of an epoch has the best history of a
 //! quorum, by current epoch and last zxid). This sees figure 8 at the moment of the commit, before anybody has to lose anything.
 //!
-//! Not for Multi-Paxos, where any member may lead and learns from its quorum what was accepted: `chosen.rs` judges that it can.
+//! Not for Multi-Paxos, where any member may lead, whatever its log lacks, and learns from its quorum what was accepted. What stands
+//! for it there is judged by `chosen.rs` in the same step, the commit's: a quorum of the slot's voters holds the value durably in one
+//! ballot. Any quorum that promises a later ballot shares an acceptor with it, so no leader can come that does not hear of the value
+//! (Paxos Made Simple 2.2, P2c); that a leader proposes what it heard of is judged by what is chosen afterwards.
 
 use std::collections::BTreeMap;
 
