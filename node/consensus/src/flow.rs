@@ -89,8 +89,10 @@ impl Progress {
         }
     }
 
-    /// It holds everything up to `matched`. Whether that is news.
-    pub(crate) fn acknowledged(&mut self, matched: Index, now: Time) -> bool {
+    /// It holds everything up to `matched`. Whether that is news. `snapshot_index`: the leader's log begins behind it. While a
+    /// snapshot is on its way, entries that were sent before it may still be acknowledged: that ends the wait only when what
+    /// follows them can be sent, or each of them would ask for another snapshot.
+    pub(crate) fn acknowledged(&mut self, matched: Index, snapshot_index: Index, now: Time) -> bool {
         while let Some((_, bytes)) = self.inflight.pop_front_if(|(last, _)| *last <= matched) {
             self.inflight_bytes -= bytes;
         }
@@ -105,7 +107,7 @@ impl Progress {
         self.next = self.next.max(matched.next());
         match self.flow {
             Flow::Probe { .. } => self.flow = Flow::Pipeline,
-            Flow::Snapshot if news => self.flow = Flow::Pipeline,
+            Flow::Snapshot if news && matched >= snapshot_index => self.flow = Flow::Pipeline,
             Flow::Snapshot | Flow::Pipeline => {}
         }
         news
@@ -175,7 +177,7 @@ mod tests {
     fn a_receiver_that_was_never_heard_is_not_ready() {
         let mut progress = Progress::new(Index(9), Time(50));
         assert!(!progress.is_ready(Index(8), 20, Time(60), 1_000));
-        progress.acknowledged(Index(8), Time(70));
+        progress.acknowledged(Index(8), Index(0), Time(70));
         progress.active_at = Time(70);
         assert!(progress.is_ready(Index(8), 20, Time(80), 1_000));
         assert!(!progress.is_ready(Index(29), 20, Time(80), 1_000), "it is far behind");

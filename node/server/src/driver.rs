@@ -148,6 +148,8 @@ struct Driver {
     syncing: bool,
     persists: Sender<(GroupId, Index)>,
     outgoing: mpsc::Sender<Outgoing>,
+    /// Snapshots that found no place among what goes out; the protocol waits to hear of each.
+    not_sent: Vec<(GroupId, MemberId)>,
     alarm: Alarm,
     stopping: bool,
 }
@@ -184,6 +186,7 @@ pub fn start(
         start,
         replies: BTreeMap::new(),
         last_request: unix_nanoseconds(),
+        not_sent: Vec::new(),
         syncs,
         syncing: false,
         persists,
@@ -291,6 +294,9 @@ impl Driver {
         for output in self.host.flush(now)? {
             self.perform(output);
         }
+        for (group, to) in std::mem::take(&mut self.not_sent) {
+            self.host.step(now, group, Event::SnapshotSent { to, ok: false })?;
+        }
         Ok(())
     }
 
@@ -342,7 +348,7 @@ impl Driver {
             }
             Output::SendSnapshot { group, to, snapshot } => {
                 if self.outgoing.try_send(Outgoing::Snapshot { group, to, snapshot }).is_err() {
-                    self.node.tell(Message::Event(group, Event::SnapshotSent { to, ok: false }));
+                    self.not_sent.push((group, to));
                 }
             }
             Output::Persist { group, through } => {

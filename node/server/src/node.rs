@@ -140,6 +140,14 @@ impl Node {
         self.driver.get().is_some_and(|driver| driver.try_send(message).is_ok())
     }
 
+    /// Hands the driver something that must not be lost, when there is room.
+    pub async fn deliver(&self, message: Message) {
+        if let Some(driver) = self.driver.get() {
+            // A driver that has ended needs nothing any more.
+            let _ = driver.send(message).await;
+        }
+    }
+
     /// Asks the replica.
     ///
     /// # Errors

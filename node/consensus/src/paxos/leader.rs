@@ -113,7 +113,8 @@ impl Paxos {
         (first, last): (Index, Index),
         log: &dyn LogRead,
     ) {
-        let (now, end) = (self.now, self.view(log).last_index());
+        let view = self.view(log);
+        let (now, end, compacted) = (self.now, view.last_index(), view.snapshot_index());
         let PartState::Leader(leading) = &mut self.part else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         // An acceptor may know more to be chosen than a leader has proposed yet, which waits for its stop entry.
@@ -126,7 +127,7 @@ impl Paxos {
         if lacks {
             progress.fell_back(prefix, now);
         } else {
-            progress.acknowledged(prefix, now);
+            progress.acknowledged(prefix, compacted, now);
         }
         self.count_accepted(log);
         self.replicate_to(from, log);
@@ -137,7 +138,7 @@ impl Paxos {
     pub(super) fn own_values_persisted(&mut self, log: &dyn LogRead) {
         let (own, durable, now) = (self.config.id, self.outbox.durable(), self.now);
         if let Some(mine) = self.progress(own)
-            && mine.acknowledged(durable, now)
+            && mine.acknowledged(durable, log.snapshot_index(), now)
         {
             self.count_accepted(log);
         }

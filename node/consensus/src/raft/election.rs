@@ -137,7 +137,7 @@ impl Raft {
         let mut progress: BTreeMap<MemberId, Progress> =
             receivers.into_iter().map(|id| (id, Progress::new(last.next(), now))).collect();
         if let Some(mine) = progress.get_mut(&own) {
-            mine.acknowledged(self.outbox.durable(), now);
+            mine.acknowledged(self.outbox.durable(), log.snapshot_index(), now);
         }
         self.leader = Some(own);
         self.part = PartState::Leader(Box::new(Leading {

@@ -146,10 +146,11 @@ impl Raft {
     }
 
     pub(super) fn appended(&mut self, from: MemberId, matched: Index, log: &dyn LogRead) {
-        let (now, last) = (self.now, self.view(log).last_index());
+        let view = self.view(log);
+        let (now, last, compacted) = (self.now, view.last_index(), view.snapshot_index());
         let Some(progress) = self.progress(from) else { return };
         progress.active_at = now;
-        if matched <= last && progress.acknowledged(matched, now) {
+        if matched <= last && progress.acknowledged(matched, compacted, now) {
             self.advance_commit(log);
             self.tell_commit();
         }
@@ -192,7 +193,7 @@ impl Raft {
     pub(super) fn own_log_persisted(&mut self, log: &dyn LogRead) {
         let (own, durable, now) = (self.config.id, self.outbox.durable(), self.now);
         if let Some(mine) = self.progress(own)
-            && mine.acknowledged(durable, now)
+            && mine.acknowledged(durable, log.snapshot_index(), now)
         {
             self.advance_commit(log);
         }

@@ -137,7 +137,8 @@ impl Zab {
     }
 
     pub(super) fn acknowledged(&mut self, from: MemberId, matched: Index, current: bool, log: &dyn LogRead) {
-        let (now, last) = (self.now, self.view(log).last_index());
+        let view = self.view(log);
+        let (now, last, compacted) = (self.now, view.last_index(), view.snapshot_index());
         let Some(follower) = self.follower(from) else { return };
         if mutant!(Zookeeper4685) && matches!(follower.stage, FollowerStage::Syncing(_)) {
             return self.look(false, log);
@@ -147,7 +148,7 @@ impl Zab {
             FollowerStage::Syncing(_) => true,
             FollowerStage::Synced => current,
         };
-        if counts && matched <= last && follower.progress.acknowledged(matched, now) {
+        if counts && matched <= last && follower.progress.acknowledged(matched, compacted, now) {
             self.advance_commit(log);
         }
         self.replicate_to(from, log);

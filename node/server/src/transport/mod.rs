@@ -45,12 +45,23 @@ impl Drop for Peer {
     }
 }
 
+/// Ends when it is dropped.
+struct SnapshotTask(JoinHandle<()>);
+
+impl Drop for SnapshotTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Takes what the driver sends to the peers of the membership in force. Ends with the driver.
 pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Receiver<Outgoing>) {
     let mut membership = node.shows.membership.subscribe();
     // The driver may have told it before this task began to look.
     membership.mark_changed();
     let mut peers: BTreeMap<MemberId, Peer> = BTreeMap::new();
+    // One for each receiver: the protocol waits for the newest, and one that it does not wait for any more ends.
+    let mut snapshots: BTreeMap<MemberId, SnapshotTask> = BTreeMap::new();
     loop {
         tokio::select! {
             changed = membership.changed() => {
@@ -72,14 +83,16 @@ pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Rec
                 Some(Outgoing::Snapshot { group, to, snapshot }) => {
                     let urls = peers.get(&to).map(|peer| peer.urls.clone()).unwrap_or_default();
                     let (node, tls) = (Arc::clone(&node), tls.clone());
-                    tokio::spawn(async move {
+                    let task = tokio::spawn(async move {
                         let (index, sent) = (snapshot.index.0, snapshot::send(&node, tls, &urls, group, to, *snapshot).await);
                         match &sent {
                             Ok(bytes) => tracing::info!(to = to.0, index, bytes, "sent a snapshot"),
                             Err(error) => tracing::warn!(to = to.0, index, error, "a snapshot was not taken"),
                         }
-                        node.tell(Message::Event(group, Event::SnapshotSent { to, ok: sent.is_ok() }));
+                        node.deliver(Message::Event(group, Event::SnapshotSent { to, ok: sent.is_ok() })).await;
                     });
+                    snapshots.retain(|_, task| !task.0.is_finished());
+                    snapshots.insert(to, SnapshotTask(task));
                 }
             }
         }
