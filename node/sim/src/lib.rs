@@ -10,6 +10,7 @@ pub mod directed;
 pub mod finding;
 pub mod history;
 mod invariants;
+pub mod keep;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod panics;

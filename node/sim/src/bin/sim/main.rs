@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use quorate_consensus::kind::ProtocolKind;
 use quorate_sim::directed::Scene;
+use quorate_sim::keep::Keep;
 #[cfg(feature = "mutants")]
 use quorate_sim::mutants;
 use quorate_sim::seed::FAULTY_MS;
@@ -57,9 +58,9 @@ enum Verb {
         /// Print every message, too.
         #[arg(long)]
         messages: bool,
-        /// Only these faults of its schedule, by place, as a shrunk seed names them.
-        #[arg(long, value_delimiter = ',')]
-        keep: Option<Vec<usize>>,
+        /// Only these faults of its schedule, by place with commas between, as a shrunk seed names them; or `none`.
+        #[arg(long)]
+        keep: Option<Keep>,
         /// Heal after so many milliseconds.
         #[arg(long, default_value_t = FAULTY_MS)]
         faulty_ms: u64,

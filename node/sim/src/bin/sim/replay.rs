@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use quorate_sim::finding::Finding;
+use quorate_sim::keep::Keep;
 use quorate_sim::panics;
 use quorate_sim::schedule::Schedule;
 use quorate_sim::seed::FAULTY_MS;
@@ -11,9 +12,9 @@ use quorate_sim::story::Story;
 use quorate_sim::world::Report;
 
 /// Tells the story of a seed.
-pub(super) fn replay(subject: Subject, messages: bool, keep: Option<Vec<usize>>, faulty_ms: u64) -> ExitCode {
+pub(super) fn replay(subject: Subject, messages: bool, keep: Option<Keep>, faulty_ms: u64) -> ExitCode {
     let whole = subject.schedule(FAULTY_MS);
-    let kept = keep.map_or_else(|| whole.clone(), |places| whole.keeping(&places));
+    let kept = keep.map_or_else(|| whole.clone(), |Keep(places)| whole.keeping(&places));
     tell(subject, Schedule { faulty_ms, ..kept }, messages)
 }
 
@@ -57,10 +58,7 @@ pub(super) fn print(subject: Subject, mutant: Option<&str>, shrunk: &shrink::Shr
     for planned in &shrunk.schedule.faults {
         println!("  {planned}");
     }
-    let places: Vec<String> = shrunk.kept.iter().map(usize::to_string).collect();
-    // A place behind the last one names no fault.
-    let none = || usize::MAX.to_string();
-    let keep = format!(" --keep {}", if places.is_empty() { none() } else { places.join(",") });
+    let keep = format!(" --keep {}", Keep(shrunk.kept.clone()));
     let faulty_ms = shrunk.schedule.faulty_ms;
     let scene = scene.map_or_else(String::new, |scene| format!(" --scene {scene}"));
     let mutant = mutant.map_or_else(String::new, |name| format!(" --mutant {name}"));
