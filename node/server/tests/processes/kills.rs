@@ -38,6 +38,8 @@ const KEYS: u64 = 5;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Acknowledgements between two kills.
 const BETWEEN: u64 = 150;
+/// Each so many kills one is of two members at once: there is no quorum until they are back.
+const OF_TWO: u64 = 10;
 
 /// What all clients share.
 #[derive(Default)]
@@ -254,12 +256,20 @@ async fn kill_under_load(protocol: &str) {
     for seed in 0..CLIENTS {
         clients.spawn(client(seed, addresses.clone(), Arc::clone(&history)));
     }
-    let mut gaps = Vec::new();
+    let (mut gaps, mut of_two) = (Vec::new(), Vec::new());
     for kill in 0..kills {
         history.wait_for(BETWEEN).await;
         // Leaders matter most; now and then it is anybody.
         let victim = if kill % 3 == 2 { (kill / 3) as usize % 3 } else { leader(&members, None).await };
         members[victim].kill();
+        if kill % OF_TWO == OF_TWO - 1 {
+            let other = (victim + 1 + (kill / OF_TWO) as usize % 2) % 3;
+            members[other].kill();
+            members[victim].start();
+            members[other].start();
+            of_two.push(history.wait_for(BETWEEN).await.as_millis());
+            continue;
+        }
         gaps.push(history.wait_for(BETWEEN).await.as_millis());
         members[victim].start();
     }
@@ -288,6 +298,8 @@ async fn kill_under_load(protocol: &str) {
         gaps[gaps.len() / 2],
         gaps[gaps.len() - 1]
     );
+    assert_eq!(of_two.len() as u64, kills / OF_TWO, "kills of two members");
+    println!("{protocol}: the same around kills of two members at once, in ms: {of_two:?}");
 }
 
 #[test]

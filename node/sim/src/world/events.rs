@@ -69,6 +69,7 @@ impl World {
                     let protocol = self.protocol;
                     self.tell(|| format!("{from} -> {to}  {}", story::message(protocol, &payload)));
                 }
+                self.hears(to, &payload);
                 self.event(to, Event::Peer { from, payload });
             }
             Happening::Snapshot { from, to, index, epoch, chunks } => {

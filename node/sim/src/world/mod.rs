@@ -12,6 +12,7 @@ mod network;
 mod phases;
 mod report;
 pub mod sometimes;
+mod synchronisation;
 mod trace;
 mod upgrades;
 mod watchers;
@@ -85,6 +86,7 @@ pub struct World {
     /// The operator changes the membership.
     plans_changes: bool,
     seen: sometimes::Seen,
+    accepted: synchronisation::Accepted,
     /// Whether members come and go.
     churns: bool,
     /// Whether members of two versions work together.
@@ -153,6 +155,7 @@ impl World {
             held_down: BTreeSet::new(),
             plans_changes: true,
             seen: sometimes::Seen::default(),
+            accepted: synchronisation::Accepted::default(),
             // Every other world: those of one voter stay as they are.
             churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
             upgrades: witnesses == 0 && seed % 6 == 1,

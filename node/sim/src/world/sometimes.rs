@@ -10,6 +10,7 @@ use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
 
 use super::World;
+use super::synchronisation::{BEFORE_EPOCH, DIFF, TRUNC};
 use crate::check::linearizability::Explained;
 use crate::check::watch::Heard;
 use crate::history::{Moment, Operation, Outcome};
@@ -43,11 +44,15 @@ pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
         ProtocolKind::Raft => {
             &["joint configuration interrupted by a crash", "uncommitted entries replaced by a new leader's"]
         }
-        ProtocolKind::MultiPaxos => &["hole filled with a no-op", "value chosen again in a later ballot"],
-        ProtocolKind::Zab => &["uncommitted entries replaced by a new leader's"],
+        ProtocolKind::MultiPaxos => {
+            &["hole filled with a no-op", "value chosen again in a later ballot", STOP_INTERRUPTED]
+        }
+        ProtocolKind::Zab => &["uncommitted entries replaced by a new leader's", DIFF, TRUNC, BEFORE_EPOCH],
     }
 }
 
+/// The leader that proposed a change of the members stops before it is chosen.
+const STOP_INTERRUPTED: &str = "stop entry interrupted by a crash of its leader";
 /// Uncommitted entries of a deposed leader that are looked after.
 const OPEN_MAX: u64 = 50;
 
@@ -84,6 +89,7 @@ impl World {
 
     /// A member took a step.
     pub(super) fn observe(&mut self, id: MemberId) {
+        self.accepts(id);
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
         let Some(status) = host.status(GroupId::DEFAULT) else { return };
         let before = self.seen.statuses.insert(id, status.clone());
@@ -145,10 +151,17 @@ impl World {
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
         let Some(replica) = host.replica(GroupId::DEFAULT) else { return };
         let is_joint = replica.membership().is_joint();
+        let status = replica.status();
+        let open = host.entries(GroupId::DEFAULT, status.commit.next(), Index(status.commit.0 + OPEN_MAX));
+        let stops = status.part == Part::Leader && open.iter().any(|entry| entry.kind == Kind::Membership);
         self.seen.last.insert(id, last_index(host, replica.status().commit));
         if is_joint && self.protocol == ProtocolKind::Raft {
             self.reached("joint configuration interrupted by a crash");
         }
+        if stops && self.protocol == ProtocolKind::MultiPaxos {
+            self.reached(STOP_INTERRUPTED);
+        }
+        self.stops_unsynchronised(id);
     }
 
     /// A member has started.
