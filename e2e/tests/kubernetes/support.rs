@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::{PutRequest, RangeRequest};
 use quorate_e2e::cluster::{Cluster, NODES, proxy};
@@ -51,6 +51,17 @@ impl Store {
     /// A new namespace without a StoreCluster.
     pub fn namespace(namespace: &str) -> Result<Self> {
         let (cluster, _) = lab();
+        // A new cluster is spread over the nodes that take pods now: those that an earlier test cut off are awaited.
+        until("every node to take pods", CHANGE_TIMEOUT, || {
+            let each = "{.spec.taints[*].key} {.status.conditions[?(@.type==\"Ready\")].status},";
+            let nodes = format!("jsonpath={{range .items[*]}}{each}{{end}}");
+            let nodes = cluster.kubectl(&["get", "nodes", "-o", &nodes])?;
+            ensure!(
+                nodes.split_terminator(',').all(|node| node.trim() == "True"),
+                "taints and readiness: {nodes}"
+            );
+            Ok(())
+        })?;
         cluster.kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait"])?;
         cluster.kubectl(&["create", "namespace", namespace])?;
         // Everything of ours passes the strictest of Kubernetes' own standards.
