@@ -55,6 +55,19 @@ fn node_with_operator() -> Result<&'static Node> {
     })
 }
 
+/// A StoreCluster whose leader is on the node that is chosen, with clients in the first zone; and the leader's pod.
+fn led_on(
+    namespace: &str,
+    choose: impl Fn() -> Result<&'static Node>,
+) -> Result<(Store, &'static Node, String)> {
+    let store = Store::ready(namespace, 3)?;
+    store.toolbox_in(NODES[0].zone)?;
+    let node = choose()?;
+    let leader = format!("store-{}-0", node.zone);
+    store.lead_at(&leader)?;
+    Ok((store, node, leader))
+}
+
 /// How long after `began` the status named another leader.
 fn told(store: &Store, cut: &str, began: Instant) -> Result<Duration> {
     until("the next leader in the status", CHANGE_TIMEOUT, || {
@@ -80,11 +93,7 @@ fn longest_gap(store: &Store, endpoints: &str, key: &str, until: Instant) -> (Du
 #[test]
 #[ignore = "needs root: make test"]
 fn the_next_leader_is_told_soon_after_the_leaders_zone_is_cut_off() -> Result<()> {
-    let store = Store::ready("zone-loss", 3)?;
-    store.toolbox_in(NODES[0].zone)?;
-    let node = node_without_operator()?;
-    let cut = format!("store-{}-0", node.zone);
-    store.lead_at(&cut)?;
+    let (store, node, cut) = led_on("zone-loss", node_without_operator)?;
     // With the final dot a name is looked up once, not once for each domain of the pod's search list (docs/clients.md).
     let members = store.urls().replace(".svc:", ".svc.cluster.local.:");
     let began = Instant::now();
@@ -117,11 +126,7 @@ fn the_next_leader_is_told_soon_after_the_leaders_zone_is_cut_off() -> Result<()
 #[test]
 #[ignore = "needs root: make test"]
 fn another_operator_tells_it_after_the_loss_of_the_first_ones_zone() -> Result<()> {
-    let store = Store::ready("operator-lost", 3)?;
-    store.toolbox_in(NODES[0].zone)?;
-    let node = node_with_operator()?;
-    let cut = format!("store-{}-0", node.zone);
-    store.lead_at(&cut)?;
+    let (store, node, cut) = led_on("operator-lost", node_with_operator)?;
     let began = Instant::now();
     lab().0.cut(node)?;
     let told = told(&store, &cut, began);

@@ -23,7 +23,9 @@ pub struct Snapshot {
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 impl Snapshot {
-    pub(crate) fn new(index: Index, epoch: Epoch, tables: &'static [Table], view: Box<dyn View>) -> Self {
+    /// The `tables` of a view, which holds everything up to `index` of `epoch`.
+    #[must_use]
+    pub fn new(index: Index, epoch: Epoch, tables: &'static [Table], view: Box<dyn View>) -> Self {
         Self { index, epoch, tables, view, next: Some((0, Bound::Unbounded)) }
     }
 

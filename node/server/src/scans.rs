@@ -1,4 +1,5 @@
-//! Reads that may take long run on threads of their own, so that those which serve connections go on.
+//! Reads that may take long run on threads of their own, so that those which serve connections go on. The runtime's pool for blocking
+//! work is none for them: it grows with the requests, and a limit there would be shared with snapshots that wait for their receivers.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

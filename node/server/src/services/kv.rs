@@ -18,7 +18,7 @@ use quorate_state::response::{self, Body};
 use super::{check, convert};
 use crate::api_error;
 use crate::node::Node;
-use crate::scans::Scans;
+use crate::scans::{Ended, Scans};
 
 /// The service.
 #[derive(Debug)]
@@ -38,10 +38,7 @@ async fn read(scans: &Scans, reader: Reader, range: Range) -> Result<response::R
     let result = if range.range_end.is_empty() {
         reader.range(&range)
     } else {
-        scans
-            .run(move || reader.range(&range))
-            .await
-            .map_err(|error| Status::internal(format!("quorate: a read was ended: {error}")))?
+        scans.run(move || reader.range(&range)).await.map_err(|Ended| api_error::STOPPED)?
     };
     result.map_err(|error| api_error::read(&error))
 }

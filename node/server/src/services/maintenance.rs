@@ -25,6 +25,7 @@ use super::kv::other_kind;
 use crate::api_error;
 use crate::http::ETCD_VERSION;
 use crate::node::Node;
+use crate::scans::Ended;
 
 /// The target must catch up first.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +47,7 @@ impl MaintenanceService {
             .hashes
             .run(move || reader.hash(revision))
             .await
-            .map_err(|error| Status::internal(format!("quorate: the hash was ended: {error}")))?
+            .map_err(|Ended| api_error::STOPPED)?
             .map_err(|error| api_error::read(&error))?;
         Ok((hash, if revision == 0 { newest } else { revision }, compacted))
     }

@@ -23,6 +23,7 @@ use quorate_state::event::{Event, EventKind};
 use super::convert;
 use crate::api_error;
 use crate::node::Node;
+use crate::scans::Ended;
 
 /// Responses that the connection has not taken, at most; then this stream's cursors wait.
 const RESPONSES_MAX: usize = 16;
@@ -30,6 +31,9 @@ const RESPONSES_MAX: usize = 16;
 const REVISIONS_MAX: i64 = 512;
 /// Watches on one stream, at most.
 const WATCHES_MAX: usize = 100_000;
+
+/// The events of whole revisions, and the last revision that they are complete up to.
+type Revisions = (Vec<Arc<Vec<Event>>>, i64);
 /// etcd's id of no watch.
 const NO_WATCH: i64 = -1;
 
@@ -232,27 +236,32 @@ impl Stream {
                 return Ok(());
             };
             let to = newest.min(from + REVISIONS_MAX - 1);
-            match self.events(from, to).await {
-                Ok((revisions, last)) => self.deliver(&revisions, from, last).await?,
-                Err(ReadError::Refused(ApplyError::Compacted)) => self.cancel_compacted().await?,
-                Err(error) => {
-                    // The client resumes elsewhere from what it has seen.
-                    let _ = self.responses.send(Err(api_error::read(&error))).await;
-                    return Err(Gone);
+            let error = match self.events(from, to).await {
+                Ok(Ok((revisions, last))) => {
+                    self.deliver(&revisions, from, last).await?;
+                    continue;
                 }
-            }
+                Ok(Err(ReadError::Refused(ApplyError::Compacted))) => {
+                    self.cancel_compacted().await?;
+                    continue;
+                }
+                Ok(Err(error)) => api_error::read(&error),
+                Err(Ended) => api_error::STOPPED.into(),
+            };
+            // The client resumes elsewhere from what it has seen.
+            let _ = self.responses.send(Err(error)).await;
+            return Err(Gone);
         }
     }
 
-    async fn events(&self, from: i64, to: i64) -> Result<(Vec<Arc<Vec<Event>>>, i64), ReadError> {
+    async fn events(&self, from: i64, to: i64) -> Result<Result<Revisions, ReadError>, Ended> {
         let most = usize::try_from(REVISIONS_MAX).unwrap_or(1);
         if let Some(found) = self.node.ring.read(from, to, most) {
-            return Ok(found);
+            return Ok(Ok(found));
         }
-        let Some(reader) = self.node.local_reader() else { return Ok((Vec::new(), to)) };
-        let events = self.node.scans.run(move || reader.events(from, to)).await;
-        // A blocking task ends early only when the runtime shuts down.
-        Ok((vec![Arc::new(events.unwrap_or_else(|_| Ok(Vec::new()))?)], to))
+        let reader = self.node.local_reader().ok_or(Ended)?;
+        let events = self.node.scans.run(move || reader.events(from, to)).await?;
+        Ok(events.map(|events| (vec![Arc::new(events)], to)))
     }
 
     async fn deliver(&mut self, revisions: &[Arc<Vec<Event>>], from: i64, last: i64) -> Result<(), Gone> {

@@ -36,19 +36,13 @@ pub const FEATURE_LEVEL: u32 = quorate_state::machine::LEVEL;
 struct Peer {
     urls: Vec<String>,
     queue: mpsc::Sender<GroupMessage>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _sender: Task,
 }
 
 /// Ends when it is dropped.
-struct SnapshotTask(JoinHandle<()>);
+struct Task(JoinHandle<()>);
 
-impl Drop for SnapshotTask {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -61,7 +55,7 @@ pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Rec
     membership.mark_changed();
     let mut peers: BTreeMap<MemberId, Peer> = BTreeMap::new();
     // One for each receiver: the protocol waits for the newest, and one that it does not wait for any more ends.
-    let mut snapshots: BTreeMap<MemberId, SnapshotTask> = BTreeMap::new();
+    let mut snapshots: BTreeMap<MemberId, Task> = BTreeMap::new();
     loop {
         tokio::select! {
             changed = membership.changed() => {
@@ -92,7 +86,7 @@ pub async fn run(node: Arc<Node>, tls: Option<Arc<Tls>>, mut outgoing: mpsc::Rec
                         node.deliver(Message::Event(group, Event::SnapshotSent { to, ok: sent.is_ok() })).await;
                     });
                     snapshots.retain(|_, task| !task.0.is_finished());
-                    snapshots.insert(to, SnapshotTask(task));
+                    snapshots.insert(to, Task(task));
                 }
             }
         }
@@ -115,8 +109,9 @@ fn follow(
     for (id, urls) in wanted {
         peers.entry(id).or_insert_with(|| {
             let (queue, messages) = mpsc::channel(PEER_QUEUE_MAX);
-            let task = tokio::spawn(sender::run(Arc::clone(node), tls.cloned(), id, urls.clone(), messages));
-            Peer { urls, queue, task }
+            let sender =
+                tokio::spawn(sender::run(Arc::clone(node), tls.cloned(), id, urls.clone(), messages));
+            Peer { urls, queue, _sender: Task(sender) }
         });
     }
 }
@@ -126,12 +121,20 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::Values;
+    use quorate_consensus::id::{Epoch, Index};
     use quorate_consensus::membership::{Member, Role};
+    use quorate_replica::event::GroupId;
+    use quorate_replica::snapshot::Snapshot;
     use quorate_storage::backend::memory::MemoryBackend;
+    use quorate_storage::backend::{Backend as _, Table};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
 
-    #[tokio::test]
-    async fn members_known_before_it_starts_are_dialled() {
-        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    /// Longer than a busy machine takes.
+    const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+    /// A node with one peer, which listens there.
+    fn node(peer: &TcpListener) -> Arc<Node> {
         let url = format!("http://{}", peer.local_addr().expect("an address"));
         let values = Values::read(std::iter::empty(), |_| None).expect("the defaults");
         let config = Config::from_values(&values).expect("the defaults");
@@ -148,10 +151,38 @@ mod tests {
         let members = [MemberId(1), MemberId(2)].map(|id| (id, member(id)));
         let membership = Membership { members: members.into(), ..Membership::default() };
         node.shows.membership.send_replace(membership);
+        node
+    }
+
+    #[tokio::test]
+    async fn members_known_before_it_starts_are_dialled() {
+        let peer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (_outgoing, messages) = mpsc::channel(1);
-        let run = tokio::spawn(run(Arc::clone(&node), None, messages));
-        let dialled = tokio::time::timeout(std::time::Duration::from_secs(60), peer.accept()).await;
+        let run = tokio::spawn(run(node(&peer), None, messages));
+        let dialled = tokio::time::timeout(TIMEOUT, peer.accept()).await;
         assert!(dialled.is_ok(), "nobody dialled the peer");
         run.abort();
+    }
+
+    #[tokio::test]
+    async fn a_second_snapshot_ends_the_first_ones_stream() {
+        let peer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (outgoing, messages) = mpsc::channel(1);
+        let run = tokio::spawn(run(node(&peer), None, messages));
+        let (sender, _) = peer.accept().await.expect("the stream of messages");
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let view = MemoryBackend::default().view();
+            let snapshot = Snapshot::new(Index(1), Epoch(1), &Table::ALL, view);
+            let snapshot =
+                Outgoing::Snapshot { group: GroupId(1), to: MemberId(2), snapshot: Box::new(snapshot) };
+            outgoing.send(snapshot).await.expect("the transport runs");
+            streams.push(peer.accept().await.expect("a stream").0);
+        }
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(TIMEOUT, streams[0].read_to_end(&mut said)).await;
+        assert!(ended.is_ok(), "two snapshots are on their way");
+        run.abort();
+        drop(sender);
     }
 }

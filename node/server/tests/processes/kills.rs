@@ -38,7 +38,7 @@ const KEYS: u64 = 5;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Acknowledgements between two kills.
 const BETWEEN: u64 = 150;
-/// Each so many kills one is of two members at once: there is no quorum until they are back.
+/// One kill in so many is of two members at once: there is no quorum until they are back.
 const OF_TWO: u64 = 10;
 
 /// What all clients share.

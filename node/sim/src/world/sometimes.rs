@@ -154,7 +154,7 @@ impl World {
         let status = replica.status();
         let open = host.entries(GroupId::DEFAULT, status.commit.next(), Index(status.commit.0 + OPEN_MAX));
         let stops = status.part == Part::Leader && open.iter().any(|entry| entry.kind == Kind::Membership);
-        self.seen.last.insert(id, last_index(host, replica.status().commit));
+        self.seen.last.insert(id, last_index(host, status.commit));
         if is_joint && self.protocol == ProtocolKind::Raft {
             self.reached("joint configuration interrupted by a crash");
         }

@@ -18,7 +18,7 @@ use super::World;
 pub(super) const DIFF: &str = "synchronised by DIFF";
 /// A follower drops what is not in the leader's history.
 pub(super) const TRUNC: &str = "history cut by TRUNC";
-/// A follower stops with the leader's history on its disk, and not yet its epoch as the current one.
+/// A follower stops with history of the leader's on its disk, and not yet its epoch as the current one.
 pub(super) const BEFORE_EPOCH: &str = "crash between history and current epoch";
 
 /// The last entry of a log.
