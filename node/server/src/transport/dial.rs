@@ -23,7 +23,7 @@ use crate::tls::Tls;
 /// Until a connection stands, TLS and an upgrade included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A silent connection is asked this often whether it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// What was sent and not acknowledged for this long ends a connection.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
