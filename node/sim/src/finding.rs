@@ -20,9 +20,9 @@ pub enum Kind {
     Electable,
     /// A leader's quorum has durably promised its epoch (`invariants/mandate.rs`).
     Mandate,
-    /// One value in an epoch and place of a log (`invariants/logs.rs`).
-    Logs,
-    /// What was durable on a member is there after its restart (`invariants/logs.rs`).
+    /// One value in an epoch and place of a log (`invariants/matching.rs`).
+    Matching,
+    /// What was durable on a member is there after its restart (`invariants/disk.rs`).
     Disk,
     /// Commit and applied index never go back (`invariants/progress.rs`).
     Progress,

@@ -2,11 +2,13 @@
 
 mod agreement;
 mod chosen;
+mod disk;
 mod durable;
 mod electable;
 mod epochs;
 mod logs;
 mod mandate;
+mod matching;
 mod memberships;
 mod progress;
 mod promises;

@@ -9,11 +9,18 @@ use super::Bug;
 use crate::finding::Kind;
 
 /// What was decided is undone or decided otherwise: logs, states and what clients were told come apart.
-const DECIDED_TWICE: &[Kind] =
-    &[Kind::Agreement, Kind::Durable, Kind::Complete, Kind::Electable, Kind::Logs, Kind::States, Kind::Kept];
+const DECIDED_TWICE: &[Kind] = &[
+    Kind::Agreement,
+    Kind::Durable,
+    Kind::Complete,
+    Kind::Electable,
+    Kind::Matching,
+    Kind::States,
+    Kind::Kept,
+];
 /// An acceptor makes up a value, or the ballot of one; and what follows from it.
 const NOT_PROPOSED: &[Kind] =
-    &[Kind::Proposed, Kind::Agreement, Kind::Durable, Kind::Logs, Kind::States, Kind::Kept];
+    &[Kind::Proposed, Kind::Agreement, Kind::Durable, Kind::Matching, Kind::States, Kind::Kept];
 /// Two lead in one epoch, or a promise is taken back; and what follows from it.
 const TWO_LEADERS: &[Kind] = &[
     Kind::Mandate,
@@ -23,7 +30,7 @@ const TWO_LEADERS: &[Kind] = &[
     Kind::Agreement,
     Kind::Durable,
     Kind::Complete,
-    Kind::Logs,
+    Kind::Matching,
     Kind::States,
     Kind::Kept,
 ];
@@ -39,7 +46,7 @@ const LOST_ON_DISK: &[Kind] = &[
     Kind::Agreement,
     Kind::Durable,
     Kind::Complete,
-    Kind::Logs,
+    Kind::Matching,
     Kind::States,
     Kind::Kept,
     Kind::Order,
