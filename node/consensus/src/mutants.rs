@@ -90,6 +90,11 @@ bugs! {
     PromiseBeforeSync: [MultiPaxos],
     /// A proposer counts its own promise before it is durable. Epochs: it asks for the same ballot again after a crash.
     OwnPromiseBeforeSync: [MultiPaxos],
+    /// A ballot is asked for before the own promise is durable, and a snapshot may come back that knows voters of a later one.
+    /// Agreement: a ballot is led twice.
+    PrepareBeforeSync: [MultiPaxos],
+    /// A membership of a deposed leader takes effect behind its successor's. Agreement: voters change without a stop.
+    VoidMembershipCounts: [MultiPaxos],
     /// An acceptance leaves before it is durable (Paxos Made Simple 2.5). Agreement.
     AcceptedBeforeSync: [MultiPaxos],
     /// A ballot is promised to whoever asks for it (Paxos Made Simple 2.4: ballots of proposers are disjoint). Epochs.

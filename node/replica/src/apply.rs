@@ -49,10 +49,11 @@ impl Replica {
         }
         let from = self.state_index().next();
         let to = self.appliable().next();
-        let entries = log
+        let mut entries = log
             .group(self.group)
             .entries(from, to, APPLY_BYTES_MAX)
             .map_err(|_| Fatal::Unreadable(from.0))?;
+        self.pass_over_void(&mut entries);
         let own = self.id;
         let asked = |index: u64| {
             let entry = entries.get(usize::try_from(index - from.0).ok()?)?;
@@ -92,6 +93,19 @@ impl Replica {
         }
         self.outputs.push(Output::Published { group, reader, events, applied: applied_index });
         self.maybe_persist(log)
+    }
+
+    /// Makes no-ops of memberships that were decided and have no effect ([`Membership::follows`]).
+    fn pass_over_void(&self, entries: &mut [Entry]) {
+        let mut present = None;
+        for entry in entries.iter_mut().filter(|entry| entry.kind == Kind::Membership) {
+            let present = present
+                .get_or_insert_with(|| Membership::decode(self.state.membership()).unwrap_or_default());
+            match Membership::decode(&entry.payload) {
+                Ok(next) if next.follows(present, self.layout) => *present = next,
+                Ok(_) | Err(_) => (entry.kind, entry.payload) = (Kind::NoOp, bytes::Bytes::new()),
+            }
+        }
     }
 
     /// Tells those who asked for changes of the membership what became of them.

@@ -86,8 +86,8 @@ impl Host {
         now: Time,
     ) -> Result<Self, BootError> {
         // The state is durable before the log exists: a log without a state can't be.
-        let state =
-            StateMachine::open_at(Arc::clone(&backend), config.initial.encode(), config.feature_level)?;
+        let initial = config.initial.at_founding().encode();
+        let state = StateMachine::open_at(Arc::clone(&backend), initial, config.feature_level)?;
         let identity = Identity {
             cluster_id: config.cluster_id,
             member_id: config.consensus.id.0,

@@ -253,8 +253,11 @@ impl World {
             assert!(entry.kind != Kind::Command || !witness, "witness {id} holds data");
             assert!(entry.kind != Kind::Header || witness, "{id} holds no data at {}", entry.index);
             if entry.kind == Kind::Membership {
-                let membership = Membership::decode(&entry.payload).expect("a membership");
-                self.nodes.get_mut(&id).expect("a node").applied_membership = membership;
+                let next = Membership::decode(&entry.payload).expect("a membership");
+                let node = self.nodes.get_mut(&id).expect("a node");
+                if next.follows(&node.applied_membership, node.log.layout) {
+                    node.applied_membership = next;
+                }
             }
             // A value of Multi-Paxos may be accepted in several ballots.
             let epoch = if self.kind == ProtocolKind::MultiPaxos { Epoch(0) } else { entry.epoch };

@@ -21,6 +21,8 @@ struct Wire {
     removed: Vec<u64>,
     #[prost(uint64, tag = "4")]
     voters_since: u64,
+    #[prost(uint64, tag = "5")]
+    version: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,6 +52,7 @@ impl Membership {
             outgoing: self.outgoing.values().map(wire).collect(),
             removed: self.removed.iter().map(|id| id.0).collect(),
             voters_since: self.voters_since.0,
+            version: self.version,
         };
         wire.encode_to_vec().into()
     }
@@ -68,6 +71,7 @@ impl Membership {
             outgoing: members(wire.outgoing).ok_or(Malformed)?,
             removed: wire.removed.into_iter().map(MemberId).collect(),
             voters_since: Index(wire.voters_since),
+            version: wire.version,
         })
     }
 }
@@ -125,13 +129,14 @@ mod tests {
         membership.members.insert(member.id, member.clone());
         membership.outgoing.insert(member.id, member);
         membership.removed.insert(MemberId(9));
+        (membership.voters_since, membership.version) = (Index(7), 3);
         let bytes = membership.encode();
         let one = b"\x09\x01\0\0\0\0\0\0\0\x12\x01a\x1a\x01u\x28\x02\x32\x01z\x38\x02";
         let mut golden = vec![0x0a, one.len() as u8];
         golden.extend(one);
         golden.extend([0x12, one.len() as u8]);
         golden.extend(one);
-        golden.extend(b"\x1a\x08\x09\0\0\0\0\0\0\0");
+        golden.extend(b"\x1a\x08\x09\0\0\0\0\0\0\0\x20\x07\x28\x03");
         assert_eq!(bytes, golden);
         assert_eq!(Membership::decode(&bytes), Ok(membership));
     }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Refusal;
 use crate::id::{Index, MemberId};
+use crate::log::Layout;
+use crate::mutants::mutant;
 use crate::quorum::Quorum;
 
 pub use codec::Malformed;
@@ -54,6 +56,8 @@ pub struct Membership {
     /// Where the voters changed last: the index of their joint membership. Multi-Paxos tells voters before and behind a stop apart
     /// by it; the others leave it at 0.
     pub voters_since: Index,
+    /// Multi-Paxos: how many memberships were decided before it. The others leave it at 0. See [`Membership::follows`].
+    pub version: u64,
 }
 
 /// Why a membership can't follow the present one.
@@ -164,6 +168,23 @@ impl Membership {
         }
         let outgoing = self.members.iter().filter(|(id, _)| voters.contains(id));
         Self { outgoing: outgoing.map(|(&id, member)| (id, member.clone())).collect(), ..target }
+    }
+
+    /// Whether a decided membership takes effect behind `present`, which all that was decided before it led to. In a log of slots a
+    /// membership that a deposed leader proposed may be decided behind its successor's, and would undo it, voters and all: it counts
+    /// only behind the one that it was made from. A log that is cut has no such entries.
+    #[must_use]
+    pub fn follows(&self, present: &Self, layout: Layout) -> bool {
+        match layout {
+            Layout::Tail => true,
+            Layout::Slots => self.version == present.version + 1 || mutant!(VoidMembershipCounts),
+        }
+    }
+
+    /// What a member starts with before it has anything of the log: whom it asks, as the log's first membership follows it.
+    #[must_use]
+    pub fn at_founding(&self) -> Self {
+        Self { version: 0, voters_since: Index(0), ..self.clone() }
     }
 
     /// The entry that ends a joint change.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::reconfiguration::may_stop;
 use super::{Body, PartState, Paxos};
 use crate::effect::Effect;
 use crate::entry::{Entry, Kind};
@@ -127,20 +128,24 @@ impl Paxos {
     pub(super) fn accept(
         &mut self,
         from: MemberId,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         commit: Index,
         stop: Index,
         log: &dyn LogRead,
     ) {
-        let Some((first, last)) = ends(&entries) else { return };
         self.advance_prefix(log);
+        self.commit_to(commit.min(self.prefix));
+        // What lies behind a stop waits until that is stored as chosen.
+        let ends_at = entries.iter().position(|entry| entry.index > self.commit && may_stop(entry));
+        entries.truncate(ends_at.map_or(entries.len(), |at| at + 1));
+        let Some((first, last)) = ends(&entries) else { return };
         // Out of order only among voters that know each other: behind a stop that is not known to be chosen here, this member
         // may count for voters of whom it has not heard.
         let in_order = first <= self.prefix.next();
         if (!in_order && stop > self.commit) || last.0 > self.commit.0 + SLOTS_AHEAD_MAX {
             return self.tell_prefix(from);
         }
-        if self.would_forget_stop(last, log) {
+        if self.would_forget_stop(last) {
             return;
         }
         let view = self.view(log);
@@ -162,11 +167,9 @@ impl Paxos {
         self.send(from, Body::Accepted { prefix, first, last });
     }
 
-    /// Whether a restart could find a value up to `last` and not know that the stop before it is chosen: that is not stored yet,
-    /// and the two are not of one ballot (see `load`). The leader asks again.
-    fn would_forget_stop(&self, last: Index, log: &dyn LogRead) -> bool {
-        let stop = self.stop.slot();
-        last > stop && !self.stop.is_stored() && self.view(log).epoch(stop) != Ok(self.promised)
+    /// Whether a restart could find a value up to `last` and not know that the stop before it is chosen. The leader asks again.
+    fn would_forget_stop(&self, last: Index) -> bool {
+        last > self.stop.slot() && !self.stop.is_stored()
     }
 
     /// A bug's: see [`crate::mutants`].

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::reconfiguration::membership;
 use super::{Backlog, Body, Leading, PartState, Paxos, Progress, Rounds};
 use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId, Time, WriteId};
-use crate::log::LogRead;
+use crate::log::{Layout, LogRead};
+use crate::membership::Membership;
 use crate::mutants::mutant;
 use crate::quorum::Outcome;
 
@@ -181,19 +183,18 @@ impl Paxos {
         }
     }
 
+    /// A write became durable: this member's own promise may count now, or its last stop be stored.
     pub(super) fn own_promise_persisted(&mut self, log: &dyn LogRead) {
-        if let PartState::Preparing(preparing) = &mut self.part
-            && preparing.own_promise.is_some_and(|write| self.outbox.is_persisted(write))
-        {
-            preparing.own_promise = None;
-            self.count_promises(log);
-        }
+        let PartState::Preparing(preparing) = &mut self.part else { return };
+        preparing.own_promise.take_if(|write| self.outbox.is_persisted(*write));
+        self.count_promises(log);
     }
 
     fn count_promises(&mut self, log: &dyn LogRead) {
         let PartState::Preparing(preparing) = &self.part else { return };
         let own = self.config.id;
-        let enough = self.quorum.reached(|id| preparing.promised(id, own));
+        // What it proposes behind a stop, it accepts itself, and must find the stop chosen when it starts again.
+        let enough = self.stop.is_stored() && self.quorum.reached(|id| preparing.promised(id, own));
         let unknown = |slot: &Index| self.may_hide_a_choice(preparing, *slot, log);
         if enough && !preparing.headers.keys().any(unknown) {
             let PartState::Preparing(preparing) = &mut self.part else { return };
@@ -233,8 +234,8 @@ impl Paxos {
         let view = self.view(log);
         let told = best.last_key_value().map_or(Index(0), |(slot, _)| *slot);
         let last = view.last_index().max(told);
-        let mut values = Vec::new();
-        let mut stopped = false;
+        let (mut values, mut present) = (Vec::new(), self.membership.clone());
+        let (mut stopped, mut settled) = (false, false);
         let mut slot = self.commit.next();
         while slot <= last && !stopped {
             let own = self.accepted_at(slot, log);
@@ -245,12 +246,14 @@ impl Paxos {
             let hole =
                 || Entry { index: slot, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() };
             let value = Entry { epoch: self.promised, ..highest.unwrap_or_else(hole) };
-            stopped = super::reconfiguration::is_stop(&value);
+            let next = membership(&value).filter(|next| next.follows(&present, Layout::Slots));
+            stopped = next.as_ref().is_some_and(Membership::is_joint);
+            settled |= next.is_some();
+            present = next.unwrap_or(present);
             values.push(value);
             slot = slot.next();
         }
         self.begin_leading(values.first().map_or(slot, |value| value.index));
-        let settled = values.iter().any(|value| value.kind == Kind::Membership);
         for value in values {
             self.lead_value(value);
         }

@@ -5,10 +5,11 @@
 //! |---|---|---|---|---|
 //! | `Canvass` | would-be proposer | acceptors | nothing | connectivity before ballots: OmniPaxos, EuroSys 2023, 5 |
 //! | `CanvassReply` | acceptor | would-be proposer | nothing | as `Canvass`; that a heard leader refuses: Raft's pre-vote, thesis 9.6 |
-//! | `Prepare` | proposer | acceptors | nothing: its own promise counts when durable | Paxos Made Simple 2.2, phase 1a |
+//! | `Prepare` | proposer | acceptors | its own promise | Paxos Made Simple 2.2, phase 1a; durable first is ours: see below |
 //! | `Promise` | acceptor | proposer | the promised ballot | phase 1b |
 //! | `Refused` | acceptor | proposer | the promised ballot | 2.2, end: an optimisation |
 //! | `Behind` | acceptor | proposer | nothing | ours: a promise can't tell of chosen slots that are in a snapshot only |
+//! | snapshot (`Effect::SendSnapshot`) | any member with data | one that lies before its log | the state, in the caller's stream | ours: thesis 5; values that are chosen may be learned from anybody (Paxos Made Simple 2.3) |
 //! | `Accept` | leader | everybody else | nothing: its own acceptance counts when durable | phase 2a |
 //! | `Accepted` | acceptor | leader | the values with their ballot | phase 2b |
 //! | `Beat` | leader | everybody else | nothing | ours: Raft's heartbeat, thesis 3.4; carries the chosen prefix, and a round of reads |
@@ -33,7 +34,12 @@
 //! Proposals wait meanwhile. An acceptor holds durably that the stop is chosen before it accepts anything behind it, so old voters
 //! may leave when the settled membership is chosen, and not before. Whom the old voters elect meanwhile finishes their log, perhaps
 //! in a ballot that somebody else leads among the new ones: messages name the sender's last stop, and an acceptor of both goes from
-//! the older voters to the newer ones.
+//! the older voters to the newer ones. Ballots behind a stop are never below the one in which it was chosen: whoever accepted it
+//! promised that one, and a snapshot, which names no ballot, goes to nobody who has not durably promised its sender's. `Prepare` is
+//! durable first for that: an acceptor may answer it with a snapshot.
+//!
+//! A membership of a deposed leader may come back behind its successor's, as any value may. It is **void** then, chosen and without
+//! effect: a membership counts only behind the one that it was made from (`Membership::follows`).
 //!
 //! **Reads** are served at the chosen prefix once the leader's barrier is chosen and a quorum has confirmed, after the read
 //! came, that it promised no higher ballot.
@@ -42,6 +48,7 @@ mod acceptor;
 mod election;
 mod leader;
 mod message;
+mod reads;
 mod reconfiguration;
 #[cfg(test)]
 mod tests;
@@ -56,7 +63,7 @@ use crate::entry::{Entry, HardState, Kind, SnapshotMark};
 use crate::flow::{Backlog, Progress};
 use crate::handover::Handover;
 use crate::hurry::Hurry;
-use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
+use crate::id::{Epoch, Index, MemberId, Time, WriteId};
 use crate::input::{Input, Proposal};
 use crate::log::{Layout, LogRead, Missing};
 use crate::membership::Membership;
@@ -182,7 +189,7 @@ impl Paxos {
             outbox: Outbox::new(Layout::Slots, hard_state, log),
             removed: false,
         };
-        let chosen = chosen.max(paxos.load(log)?);
+        paxos.load(log)?;
         paxos.commit_to(chosen);
         paxos.reset_election_timer();
         if paxos.is_only_voter() {
@@ -191,11 +198,9 @@ impl Paxos {
         Ok(paxos)
     }
 
-    /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was. Gives
-    /// the last stop that is sure to be chosen, since a value behind it was accepted in the same ballot.
-    fn load(&mut self, log: &dyn LogRead) -> Result<Index, StartError> {
-        let (mut slot, mut chosen) = (self.commit.next(), Index(0));
-        let mut stops: BTreeMap<Epoch, Index> = BTreeMap::new();
+    /// Goes through the accepted slots: their memberships, and ballots whose promise was not durable when the value was.
+    fn load(&mut self, log: &dyn LogRead) -> Result<(), StartError> {
+        let mut slot = self.commit.next();
         while slot <= log.last_index() {
             let found = match log.entries(slot, log.last_index().next(), self.config.append_bytes_max) {
                 Ok(found) => found,
@@ -211,14 +216,10 @@ impl Paxos {
                 if entry.epoch > self.promised {
                     (self.promised, self.owner, self.owner_stop) = (Epoch(entry.epoch.0 + 1), None, Index(0));
                 }
-                chosen = stops.get(&entry.epoch).copied().unwrap_or_default().max(chosen);
-                if reconfiguration::is_stop(entry) {
-                    stops.insert(entry.epoch, entry.index);
-                }
             }
             slot = found.last().map_or(slot, |entry| entry.index).next();
         }
-        Ok(chosen)
+        Ok(())
     }
 
     fn note_membership(&mut self, entry: &Entry) {
@@ -274,10 +275,14 @@ impl Paxos {
         let durable = match body {
             Body::Promise { .. } if mutant!(PromiseBeforeSync) => false,
             Body::Accepted { .. } if mutant!(AcceptedBeforeSync) => false,
-            Body::Promise { .. } | Body::Refused | Body::Accepted { .. } | Body::BeatReply { .. } => true,
+            Body::Prepare { .. } if mutant!(PrepareBeforeSync) => false,
+            Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Refused
+            | Body::Accepted { .. }
+            | Body::BeatReply { .. } => true,
             Body::Canvass
             | Body::CanvassReply { .. }
-            | Body::Prepare { .. }
             | Body::Behind
             | Body::Accept { .. }
             | Body::Beat { .. }
@@ -539,62 +544,6 @@ impl Protocol for Paxos {
                 leading.backlog.room_bytes(&self.config).saturating_sub(self.held_bytes)
             }
             PartState::Acceptor | PartState::Canvassing(_) | PartState::Preparing(_) => 0,
-        }
-    }
-}
-
-impl Paxos {
-    /// Reads at the chosen prefix, confirmed by a round of the ballot.
-    fn read_for(&mut self, origin: Option<MemberId>, id: ReadId) {
-        match (&mut self.part, self.leader) {
-            (PartState::Leader(leading), _) => {
-                if leading.reads.join((origin, id), self.config.reads_max) {
-                    self.start_round();
-                } else {
-                    self.answer_read(origin, id, None);
-                }
-            }
-            (_, Some(leader)) if origin.is_none() => self.send(leader, Body::Read(id)),
-            (_, _) => self.answer_read(origin, id, None),
-        }
-    }
-
-    /// Starts a round if reads wait, none is under way, and the chosen prefix is known to be the newest.
-    fn start_round(&mut self) {
-        if !self.is_established() && !mutant!(PaxosReadBeforeBarrier) {
-            return;
-        }
-        let commit = self.commit;
-        let PartState::Leader(leading) = &mut self.part else { return };
-        if leading.reads.start(commit) {
-            self.newest_round = leading.reads.newest();
-            self.beat(true);
-            self.confirm_reads();
-        }
-    }
-
-    fn confirm_reads(&mut self) {
-        let own = self.config.id;
-        let PartState::Leader(leading) = &mut self.part else { return };
-        let round = leading.reads.newest();
-        let confirmed = self.quorum.reached(|id| {
-            id == own || leading.progress.get(&id).is_some_and(|progress| progress.round >= round)
-        });
-        if !confirmed && !mutant!(PaxosReadWithoutRound) {
-            return;
-        }
-        if let Some((index, reads)) = leading.reads.confirmed() {
-            for (origin, id) in reads {
-                self.answer_read(origin, id, Some(index));
-            }
-            self.start_round();
-        }
-    }
-
-    fn answer_read(&mut self, origin: Option<MemberId>, id: ReadId, index: Option<Index>) {
-        match origin {
-            Some(origin) => self.send(origin, Body::ReadReply { id, index }),
-            None => self.outbox.push(rounds::answer(id, index)),
         }
     }
 }

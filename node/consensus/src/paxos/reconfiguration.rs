@@ -9,7 +9,7 @@ use crate::entry::{Entry, Kind, SnapshotMark};
 use crate::flow::Progress;
 use crate::id::{Epoch, Index, MemberId, WriteId};
 use crate::input::ProposalId;
-use crate::log::LogRead;
+use crate::log::{Layout, LogRead};
 use crate::membership::Membership;
 
 /// The newest stop that is known to be chosen.
@@ -63,10 +63,14 @@ fn leaving(joint: &Membership) -> BTreeSet<MemberId> {
     joint.outgoing.keys().copied().filter(|id| joint.removed.contains(id)).collect()
 }
 
-/// Whether a value is the last one that its voters choose.
-pub(super) fn is_stop(value: &Entry) -> bool {
-    value.kind == Kind::Membership
-        && Membership::decode(&value.payload).is_ok_and(|membership| membership.is_joint())
+/// Whether a value may be the last one that its voters choose: it is, unless it is void (see [`Membership::follows`]).
+pub(super) fn may_stop(value: &Entry) -> bool {
+    membership(value).is_some_and(|membership| membership.is_joint())
+}
+
+/// The membership in a value.
+pub(super) fn membership(value: &Entry) -> Option<Membership> {
+    (value.kind == Kind::Membership).then(|| Membership::decode(&value.payload).ok()).flatten()
 }
 
 impl Paxos {
@@ -78,6 +82,7 @@ impl Paxos {
         let index = self.view(log).last_index().next();
         let mut next = self.membership.towards(target);
         next.voters_since = if next.is_joint() { index } else { self.membership.voters_since };
+        next.version = self.membership.version + 1;
         self.lead_membership(index, &next);
         self.outbox.push(Effect::Accepted { id, index, epoch: self.promised });
         self.follow_receivers();
@@ -107,15 +112,26 @@ impl Paxos {
         self.lead_value(Entry { index, epoch: self.promised, kind: Kind::Membership, payload });
     }
 
+    /// The memberships that a leader proposed behind the chosen prefix and that will count if its values are chosen.
+    fn coming(&self) -> Vec<&Membership> {
+        let (mut present, mut coming) = (&self.membership, Vec::new());
+        for next in self.accepted_memberships.values() {
+            if next.follows(present, Layout::Slots) {
+                present = next;
+                coming.push(next);
+            }
+        }
+        coming
+    }
+
     /// Whether a stop was proposed and is not chosen yet: nothing may be proposed behind it.
     pub(super) fn is_stopping(&self) -> bool {
-        self.accepted_memberships.values().any(Membership::is_joint)
-            && matches!(self.part, PartState::Leader(_))
+        matches!(self.part, PartState::Leader(_)) && self.coming().into_iter().any(Membership::is_joint)
     }
 
     /// Everybody who gets values: members, and those who will be if the change under way is chosen.
     pub(super) fn receivers(&self) -> BTreeSet<MemberId> {
-        let coming = self.accepted_memberships.values().flat_map(Membership::receivers);
+        let coming = self.coming().into_iter().flat_map(Membership::receivers);
         self.membership.receivers().into_iter().chain(coming).collect()
     }
 
@@ -131,8 +147,11 @@ impl Paxos {
         }
     }
 
-    /// A membership was chosen.
+    /// A membership was chosen, which may be void.
     pub(super) fn chosen(&mut self, at: Index, membership: Membership) {
+        if !membership.follows(&self.membership, Layout::Slots) {
+            return;
+        }
         self.stop.open = membership.is_joint();
         if self.stop.open {
             let write = self.outbox.newest_write();
@@ -200,7 +219,8 @@ impl Paxos {
     /// The first value that new voters choose of their own: the change is over when it is chosen.
     pub(super) fn propose_settled(&mut self, index: Index) {
         if self.stop.open {
-            let settled = self.membership.clone();
+            let version = self.membership.version + 1;
+            let settled = Membership { version, ..self.membership.clone() };
             self.lead_membership(index, &settled);
         }
     }

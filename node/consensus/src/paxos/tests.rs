@@ -72,7 +72,7 @@ fn an_acceptor_may_know_more_to_be_chosen_than_its_leader_proposed() {
     story.voter_says(Body::CanvassReply { granted: true });
     let mut changed = three_voters();
     changed.members.get_mut(&MemberId(3)).expect("it is a voter").role = Role::Learner;
-    changed.outgoing = three_voters().members;
+    (changed.outgoing, changed.version) = (three_voters().members, 1);
     let stop = Entry { index: Index(1), epoch: Epoch(1), kind: Kind::Membership, payload: changed.encode() };
     let behind = Entry { index: Index(2), epoch: Epoch(1), kind: Kind::NoOp, payload: bytes::Bytes::new() };
     let entries = vec![stop, behind];

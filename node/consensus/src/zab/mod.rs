@@ -41,6 +41,7 @@ mod discovery;
 mod election;
 mod leader;
 mod message;
+mod reads;
 mod synchronisation;
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,7 @@ use crate::effect::Effect;
 use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::flow::{Backlog, Progress};
 use crate::handover::Handover;
-use crate::id::{Epoch, Index, MemberId, ReadId, Time, WriteId};
+use crate::id::{Epoch, Index, MemberId, Time, WriteId};
 use crate::input::Input;
 use crate::log::{Layout, LogRead};
 use crate::membership::{Membership, Stack};
@@ -538,61 +539,5 @@ impl Protocol for Zab {
 
     fn room_bytes(&self) -> usize {
         self.room()
-    }
-}
-
-impl Zab {
-    /// Reads at the commit index, confirmed by a round of the epoch.
-    fn read_for(&mut self, origin: Option<MemberId>, id: ReadId) {
-        match (&mut self.part, self.leader) {
-            (PartState::Leading(leading), Some(_)) => {
-                if leading.reads.join((origin, id), self.config.reads_max) {
-                    self.start_round();
-                } else {
-                    self.answer_read(origin, id, None);
-                }
-            }
-            (_, Some(leader)) if origin.is_none() => self.send(leader, Body::Read(id)),
-            (_, _) => self.answer_read(origin, id, None),
-        }
-    }
-
-    /// Starts a round if reads wait and none is under way. The initial history, in which everything lies that was committed
-    /// before, is committed when a leader is established.
-    fn start_round(&mut self) {
-        if !self.is_established() {
-            return;
-        }
-        let commit = self.commit;
-        let PartState::Leading(leading) = &mut self.part else { return };
-        if leading.reads.start(commit) {
-            self.ping(true);
-            self.confirm_reads();
-        }
-    }
-
-    fn confirm_reads(&mut self) {
-        let (own, quorum) = (self.config.id, self.present().1.quorum());
-        let PartState::Leading(leading) = &mut self.part else { return };
-        let round = leading.reads.newest();
-        let confirmed =
-            |follower: &Follower| follower.stage == FollowerStage::Synced && follower.progress.round >= round;
-        let reached = quorum.reached(|id| id == own || leading.followers.get(&id).is_some_and(confirmed));
-        if !reached && !mutant!(ZabReadWithoutRound) {
-            return;
-        }
-        if let Some((index, reads)) = leading.reads.confirmed() {
-            for (origin, id) in reads {
-                self.answer_read(origin, id, Some(index));
-            }
-            self.start_round();
-        }
-    }
-
-    fn answer_read(&mut self, origin: Option<MemberId>, id: ReadId, index: Option<Index>) {
-        match origin {
-            Some(origin) => self.send(origin, Body::ReadReply { id, index }),
-            None => self.outbox.push(rounds::answer(id, index)),
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_consensus::entry::{Entry, Kind};
 use quorate_consensus::id::{Epoch, Index, MemberId, WriteId};
 use quorate_consensus::kind::ProtocolKind;
-use quorate_consensus::log::LogRead;
+use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_consensus::protocol::{Part, Status};
 
@@ -185,9 +185,10 @@ impl Chosen {
     fn found_chosen(&mut self, entry: &Entry) {
         self.judged = entry.index;
         if entry.kind == Kind::Membership
-            && let Ok(membership) = Membership::decode(&entry.payload)
+            && let Ok(next) = Membership::decode(&entry.payload)
+            && self.voters.as_ref().is_none_or(|present| next.follows(present, Layout::Slots))
         {
-            self.voters = Some(membership.settled());
+            self.voters = Some(next.settled());
         }
         let next = self.judged.next();
         for acceptor in self.acceptors.values_mut() {

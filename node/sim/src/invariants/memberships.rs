@@ -1,5 +1,5 @@
 //! The membership that is stored with a state is the newest one that was decided up to its applied index (etcd #19563: a promotion
-//! was applied, and not stored).
+//! was applied, and not stored). Void ones, which a log of slots may decide, are none (`Membership::follows`).
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,36 @@ use bytes::Bytes;
 
 use quorate_consensus::entry::{Entry, Kind};
 use quorate_consensus::id::{Index, MemberId};
+use quorate_consensus::log::Layout;
+use quorate_consensus::membership::Membership;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memberships {
+    layout: Layout,
+    /// Those that took effect, by position.
     decided: BTreeMap<Index, Bytes>,
+    present: Membership,
     /// Every entry up to here was seen.
     through: Index,
 }
 
 impl Memberships {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout, decided: BTreeMap::new(), present: Membership::default(), through: Index(0) }
+    }
+
+    /// `entry` was decided; each is told of in order.
     pub(super) fn decided(&mut self, entry: &Entry) {
-        if entry.index == self.through.next() {
-            self.through = entry.index;
+        if entry.index != self.through.next() {
+            return;
         }
-        if entry.kind == Kind::Membership {
+        self.through = entry.index;
+        if entry.kind == Kind::Membership
+            && let Ok(next) = Membership::decode(&entry.payload)
+            && next.follows(&self.present, self.layout)
+        {
             self.decided.insert(entry.index, entry.payload.clone());
+            self.present = next;
         }
     }
 

@@ -53,7 +53,7 @@ impl Invariants {
             epochs: epochs::Epochs::new(protocol),
             logs: logs::Logs::new(protocol.layout()),
             mandate: mandate::Mandate::new(protocol),
-            memberships: memberships::Memberships::default(),
+            memberships: memberships::Memberships::new(protocol.layout()),
             progress: progress::Progress::default(),
             promises: promises::Promises::new(protocol),
             proposed: proposed::Proposed,

@@ -79,6 +79,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::ConfigurationAtApply
         | It::PromiseBeforeSync
         | It::OwnPromiseBeforeSync
+        | It::PrepareBeforeSync
         | It::BallotPromisedTwice
         | It::SnapshotWithoutBallots
         | It::EpochAcknowledgedTwice
@@ -97,6 +98,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::CommitWithoutOwnPrefix
         | It::PrepareFromLogEnd
         | It::StopBypassed
+        | It::VoidMembershipCounts
         | It::Zookeeper3023
         | It::Zookeeper3911
         | It::Zookeeper4643

@@ -21,7 +21,10 @@
 //! | `status`, `log 1` | what they know |
 //! | `expect leader 1`, `expect no leader` | fails if not so, `REWRITE=1` or not |
 //! | `expect committed 1 a`, `expect not committed 1 a` | whether a value is decided there |
+//! | `expect voters 1 2 3 4` | whether 2, 3 and 4 vote as 1 knows it |
 //! | `expect said WORDS`, `expect not said WORDS` | whether a line so far has these words |
+
+use std::collections::BTreeSet;
 
 use crate::id::MemberId;
 use crate::membership::{Membership, Role};
@@ -78,9 +81,25 @@ pub(super) enum Command {
 
 /// What must hold.
 pub(super) enum Expected {
-    Leader { id: Option<MemberId>, not: bool },
-    Committed { id: MemberId, value: String, not: bool },
-    Said { words: String, not: bool },
+    Leader {
+        id: Option<MemberId>,
+        not: bool,
+    },
+    Committed {
+        id: MemberId,
+        value: String,
+        not: bool,
+    },
+    Said {
+        words: String,
+        not: bool,
+    },
+    /// Who votes, as a member knows it.
+    Voters {
+        id: MemberId,
+        voters: BTreeSet<MemberId>,
+        not: bool,
+    },
 }
 
 /// Which messages are meant.
@@ -215,6 +234,10 @@ impl Expected {
             ["leader", it] => Self::Leader { id: Some(id(it)?), not },
             ["no", "leader"] => Self::Leader { id: None, not },
             ["committed", it, value] => Self::Committed { id: id(it)?, value: (*value).to_owned(), not },
+            ["voters", it, voters @ ..] => {
+                let voters = voters.iter().map(|voter| id(voter)).collect::<Result<_, _>>()?;
+                Self::Voters { id: id(it)?, voters, not }
+            }
             ["said", words @ ..] => Self::Said { words: words.join(" "), not },
             _ => return Err("unknown expectation".to_owned()),
         })

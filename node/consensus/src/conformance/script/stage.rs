@@ -228,6 +228,10 @@ impl Stage {
                     node.log.entries(node.log.snapshot_index().next(), node.commit.next(), usize::MAX);
                 entries.unwrap_or_default().iter().any(|entry| entry.payload == value.as_bytes()) != *not
             }
+            Expected::Voters { id, voters, not } => {
+                let protocol = self.world.nodes[id].protocol.as_ref();
+                protocol.is_some_and(|protocol| protocol.membership().voters() == *voters) != *not
+            }
             Expected::Said { words, not } => self.told.iter().any(|line| line.contains(words)) != *not,
         };
         if holds { Ok(()) } else { Err(format!("does not hold; the leader is {:?}", self.world.leader())) }
