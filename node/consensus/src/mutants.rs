@@ -90,11 +90,10 @@ bugs! {
     PromiseBeforeSync: [MultiPaxos],
     /// A proposer counts its own promise before it is durable. Epochs: it asks for the same ballot again after a crash.
     OwnPromiseBeforeSync: [MultiPaxos],
-    /// A ballot is asked for before the own promise is durable, and a snapshot may come back that knows voters of a later one.
-    /// Agreement: a ballot is led twice.
-    PrepareBeforeSync: [MultiPaxos],
     /// A membership of a deposed leader takes effect behind its successor's. Agreement: voters change without a stop.
     VoidMembershipCounts: [MultiPaxos],
+    /// A new leader does not wait for the value of a slot that witnesses alone told of. Agreement: it may be chosen.
+    HeaderHidesChoice: [MultiPaxos],
     /// An acceptance leaves before it is durable (Paxos Made Simple 2.5). Agreement.
     AcceptedBeforeSync: [MultiPaxos],
     /// A ballot is promised to whoever asks for it (Paxos Made Simple 2.4: ballots of proposers are disjoint). Epochs.
@@ -151,6 +150,9 @@ bugs! {
     LateTruncObeyed: [Zab],
     /// A leader answers reads without an epoch-confirm round, as ZooKeeper's sync does. Linearizability.
     ZabReadWithoutRound: [Zab],
+
+    /// A witness stands as any voter does. Roles: it has no data to lead with.
+    WitnessLeads: [Raft, MultiPaxos, Zab],
 }
 
 #[cfg(feature = "mutants")]

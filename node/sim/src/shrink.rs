@@ -6,7 +6,6 @@ use crate::directed::{self, Scene};
 use crate::finding::{Finding, Kind};
 use crate::panics;
 use crate::schedule::Schedule;
-use crate::seed;
 use crate::story::Story;
 use crate::world::{Report, World};
 
@@ -55,7 +54,7 @@ impl Subject {
         let Self { protocol, seed, scene } = self;
         let world = || match scene {
             Some(scene) => directed::run_schedule(scene, protocol, seed, schedule, story),
-            None => World::new(protocol, seed, seed::voters(seed), story).run_schedule(schedule),
+            None => World::of_seed(protocol, seed, story).run_schedule(schedule),
         };
         panics::caught(world).unwrap_or_else(|panic| Err(Kind::Assertion.found()(panic.to_string())))
     }

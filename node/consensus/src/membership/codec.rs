@@ -23,6 +23,8 @@ struct Wire {
     voters_since: u64,
     #[prost(uint64, tag = "5")]
     version: u64,
+    #[prost(fixed64, repeated, tag = "6")]
+    removed_witnesses: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -53,6 +55,7 @@ impl Membership {
             removed: self.removed.iter().map(|id| id.0).collect(),
             voters_since: self.voters_since.0,
             version: self.version,
+            removed_witnesses: self.removed_witnesses.iter().map(|id| id.0).collect(),
         };
         wire.encode_to_vec().into()
     }
@@ -72,6 +75,7 @@ impl Membership {
             removed: wire.removed.into_iter().map(MemberId).collect(),
             voters_since: Index(wire.voters_since),
             version: wire.version,
+            removed_witnesses: wire.removed_witnesses.into_iter().map(MemberId).collect(),
         })
     }
 }
@@ -129,6 +133,7 @@ mod tests {
         membership.members.insert(member.id, member.clone());
         membership.outgoing.insert(member.id, member);
         membership.removed.insert(MemberId(9));
+        membership.removed_witnesses.insert(MemberId(8));
         (membership.voters_since, membership.version) = (Index(7), 3);
         let bytes = membership.encode();
         let one = b"\x09\x01\0\0\0\0\0\0\0\x12\x01a\x1a\x01u\x28\x02\x32\x01z\x38\x02";
@@ -137,6 +142,7 @@ mod tests {
         golden.extend([0x12, one.len() as u8]);
         golden.extend(one);
         golden.extend(b"\x1a\x08\x09\0\0\0\0\0\0\0\x20\x07\x28\x03");
+        golden.extend(b"\x32\x08\x08\0\0\0\0\0\0\0");
         assert_eq!(bytes, golden);
         assert_eq!(Membership::decode(&bytes), Ok(membership));
     }

@@ -53,6 +53,8 @@ pub struct Membership {
     pub outgoing: BTreeMap<MemberId, Member>,
     /// Ids that were members once and never will be again.
     pub removed: BTreeSet<MemberId>,
+    /// Those of `removed` that were witnesses: they never had data, and must not pass for members that have.
+    pub removed_witnesses: BTreeSet<MemberId>,
     /// Where the voters changed last: the index of their joint membership. Multi-Paxos tells voters before and behind a stop apart
     /// by it; the others leave it at 0.
     pub voters_since: Index,
@@ -102,10 +104,11 @@ impl Membership {
         self.members.get(&id).or_else(|| self.outgoing.get(&id))
     }
 
-    /// Whether a member holds headers only.
+    /// Whether a member holds headers only; one that was removed, too, since it may not know yet.
     #[must_use]
     pub fn is_witness(&self, id: MemberId) -> bool {
         self.member(id).is_some_and(|member| member.role == Role::Witness)
+            || self.removed_witnesses.contains(&id)
     }
 
     /// Whether a member was removed and is not needed any more: on its way out it still counts in the old configuration's quorums.
@@ -161,7 +164,8 @@ impl Membership {
 
     /// The entry that starts the change to `target`: joint if the voters differ, else `target` itself.
     #[must_use]
-    pub fn towards(&self, target: Self) -> Self {
+    pub fn towards(&self, mut target: Self) -> Self {
+        target.removed_witnesses.extend(target.removed.iter().filter(|id| self.is_witness(**id)));
         let voters = self.voters();
         if voters == target.voters() {
             return target;

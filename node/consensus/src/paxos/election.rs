@@ -196,7 +196,7 @@ impl Paxos {
         // What it proposes behind a stop, it accepts itself, and must find the stop chosen when it starts again.
         let enough = self.stop.is_stored() && self.quorum.reached(|id| preparing.promised(id, own));
         let unknown = |slot: &Index| self.may_hide_a_choice(preparing, *slot, log);
-        if enough && !preparing.headers.keys().any(unknown) {
+        if enough && (mutant!(HeaderHidesChoice) || !preparing.headers.keys().any(unknown)) {
             let PartState::Preparing(preparing) = &mut self.part else { return };
             let mut best = std::mem::take(&mut preparing.best);
             if mutant!(PromisedValuesForgotten) {

@@ -242,7 +242,8 @@ impl Paxos {
 
     /// Whether it may lead: a witness votes, but has no values to propose again.
     fn may_lead(&self) -> bool {
-        self.is_voter() && !self.is_witness(self.config.id) && !self.removed
+        let witness = self.is_witness(self.config.id) && !mutant!(WitnessLeads);
+        self.is_voter() && !witness && !self.removed
     }
 
     fn is_only_voter(&self) -> bool {
@@ -275,7 +276,6 @@ impl Paxos {
         let durable = match body {
             Body::Promise { .. } if mutant!(PromiseBeforeSync) => false,
             Body::Accepted { .. } if mutant!(AcceptedBeforeSync) => false,
-            Body::Prepare { .. } if mutant!(PrepareBeforeSync) => false,
             Body::Prepare { .. }
             | Body::Promise { .. }
             | Body::Refused

@@ -153,7 +153,8 @@ impl Raft {
     /// Whether it may lead: a witness votes, but has nothing to give to others. One that its newest membership does not count may if
     /// it is needed.
     fn may_lead(&self) -> bool {
-        (self.is_voter() || self.needed) && !self.present().1.is_witness(self.config.id) && !self.removed
+        let witness = self.present().1.is_witness(self.config.id) && !mutant!(WitnessLeads);
+        (self.is_voter() || self.needed) && !witness && !self.removed
     }
 
     fn is_only_voter(&self) -> bool {

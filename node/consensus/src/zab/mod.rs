@@ -211,7 +211,7 @@ impl Zab {
 
     /// Whether it may lead: a witness votes, but has nothing to give to others.
     fn may_lead(&self) -> bool {
-        self.is_voter() && !self.present().1.is_witness(self.config.id)
+        self.is_voter() && (!self.present().1.is_witness(self.config.id) || mutant!(WitnessLeads))
     }
 
     fn view<'a>(&'a self, log: &'a dyn LogRead) -> View<'a> {

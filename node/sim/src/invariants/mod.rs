@@ -61,8 +61,8 @@ impl Invariants {
         }
     }
 
-    /// Member `id` started or took a step.
-    pub(crate) fn check(&mut self, id: MemberId, host: &Host) -> Result<(), Finding> {
+    /// Member `id` started or took a step; `witness`: it holds no data, and never will.
+    pub(crate) fn check(&mut self, id: MemberId, witness: bool, host: &Host) -> Result<(), Finding> {
         let Some(replica) = host.replica(GroupId::DEFAULT) else { return Ok(()) };
         let status = replica.status();
         let (applied, _) = replica.state().applied();
@@ -81,7 +81,6 @@ impl Invariants {
         durable::Durable::applied(id, Index(applied), reach).map_err(Finds::Durable.found())?;
         self.electable.stands(id, &host.log(GroupId::DEFAULT), hard, membership, idle);
         let committed = self.progress.check(&status, applied).map_err(Finds::Progress.found())?;
-        let witness = replica.membership().is_witness(id);
         witness::check(&status, witness).map_err(Finds::Roles.found())?;
         // After a start everything that the log still has is looked at.
         let from = committed.start.max(host.log(GroupId::DEFAULT).snapshot_index().next());

@@ -64,7 +64,7 @@ pub struct Hunt {
 pub fn finding(place: Place, seed: u64) -> Option<Finding> {
     let run = || match place {
         Place::World(protocol) => {
-            let world = World::new(protocol, seed, seed::voters(seed), Story::Silent);
+            let world = World::of_seed(protocol, seed, Story::Silent);
             world.run(seed::FAULTY_MS).map(drop)
         }
         Place::Log => crashes::run(seed),

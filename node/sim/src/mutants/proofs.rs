@@ -79,7 +79,6 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::ConfigurationAtApply
         | It::PromiseBeforeSync
         | It::OwnPromiseBeforeSync
-        | It::PrepareBeforeSync
         | It::BallotPromisedTwice
         | It::SnapshotWithoutBallots
         | It::EpochAcknowledgedTwice
@@ -99,6 +98,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::PrepareFromLogEnd
         | It::StopBypassed
         | It::VoidMembershipCounts
+        | It::HeaderHidesChoice
         | It::Zookeeper3023
         | It::Zookeeper3911
         | It::Zookeeper4643
@@ -110,6 +110,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::InitialHistoryCommittedEarly
         | It::LateTruncObeyed => DECIDED_TWICE,
         It::AcceptLowerBallot | It::HoleApplied => NOT_PROPOSED,
+        It::WitnessLeads => &[Kind::Roles],
         It::Zookeeper4685 => &[Kind::Stuck],
         It::RaftReadWithoutRound
         | It::RaftReadBeforeOwnCommit

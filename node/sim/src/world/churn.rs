@@ -10,6 +10,7 @@ use super::clients::PATIENCE_MS;
 use super::machine::Machine;
 use super::network::Trouble;
 use super::{Happening, World};
+use crate::seed;
 
 /// Machines that a world has in its whole life at most, those that replace lost ones left out.
 const MACHINES_MAX: u64 = 8;
@@ -23,7 +24,7 @@ const AMBUSH_MS_MAX: u64 = 3_000;
 const LOOK_MS: u64 = 700;
 
 /// A member as the world names it.
-pub(super) fn member(id: u64, role: Role) -> Member {
+pub(super) fn member(seed: u64, id: u64, role: Role) -> Member {
     Member {
         id: MemberId(id),
         name: format!("m{id}"),
@@ -31,7 +32,7 @@ pub(super) fn member(id: u64, role: Role) -> Member {
         client_urls: Vec::new(),
         role,
         zone: String::new(),
-        leader_priority: 0,
+        leader_priority: seed::leader_priority(seed, id),
     }
 }
 
@@ -124,6 +125,9 @@ impl World {
         if self.random.chance(10) {
             return self.move_member(asked, &membership);
         }
+        if self.witnesses > 0 && self.random.chance(40) {
+            return self.change_witnesses(asked, &membership);
+        }
         let learner = membership.members.values().find(|member| member.role == Role::Learner);
         let voters: Vec<MemberId> = membership.voters().into_iter().collect();
         let next = self.next_machine();
@@ -135,7 +139,7 @@ impl World {
                 ("member removed", MembershipChange::Remove(leaving))
             }
             (None, _) if next <= MACHINES_MAX => {
-                let mut newcomer = member(next, Role::Learner);
+                let mut newcomer = member(self.seed, next, Role::Learner);
                 let urls = replaced.and_then(|id| Some(membership.member(id)?.peer_urls.clone()));
                 let class = if urls.is_some() { "learner added in a voter's place" } else { "learner added" };
                 newcomer.peer_urls = urls.unwrap_or(newcomer.peer_urls);
@@ -144,6 +148,24 @@ impl World {
             (_, _) => return false,
         };
         self.ask_change(asked, class, change);
+        true
+    }
+
+    /// A witness goes, or one comes while there are fewer than there should be.
+    fn change_witnesses(&mut self, asked: MemberId, membership: &Membership) -> bool {
+        let present: Vec<MemberId> =
+            membership.members.keys().copied().filter(|id| membership.is_witness(*id)).collect();
+        let next = self.next_machine();
+        if present.len() as u64 >= self.witnesses {
+            let leaving = present[self.random.below(present.len() as u64) as usize];
+            self.ask_change(asked, "witness removed", MembershipChange::Remove(leaving));
+        } else if next <= MACHINES_MAX {
+            let member = member(self.seed, next, Role::Witness);
+            self.may_vote.insert(member.id);
+            self.ask_change(asked, "witness added", MembershipChange::Add { member, replaces: None });
+        } else {
+            return false;
+        }
         true
     }
 
@@ -187,7 +209,7 @@ impl World {
             None => {
                 let newcomer = Member {
                     peer_urls: gone.peer_urls.clone(),
-                    ..member(self.next_machine(), Role::Learner)
+                    ..member(self.seed, self.next_machine(), Role::Learner)
                 };
                 let change = MembershipChange::Add { member: newcomer, replaces: Some(gone.id) };
                 self.ask_change(asked, "replacement added", change);
@@ -211,6 +233,9 @@ impl World {
     pub(super) fn start_newcomers(&mut self, membership: &Membership) {
         let missing = membership.members.keys().copied().filter(|id| !self.machines.contains_key(id));
         for id in missing.collect::<Vec<_>>() {
+            if membership.is_witness(id) {
+                self.without_data.insert(id);
+            }
             self.machines.insert(id, Machine::new(membership.clone()));
             self.boot(id);
         }

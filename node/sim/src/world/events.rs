@@ -170,7 +170,7 @@ impl World {
             Err(error) => return self.failed(id, &error),
         };
         self.trace.stepped(id, host);
-        if let Err(what) = self.invariants.check(id, host) {
+        if let Err(what) = self.invariants.check(id, self.without_data.contains(&id), host) {
             self.broken.get_or_insert(what);
         }
         self.observe(id);

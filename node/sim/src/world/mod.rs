@@ -34,6 +34,7 @@ use crate::finding::Finding;
 use crate::invariants::Invariants;
 use crate::random::Random;
 use crate::schedule::Schedule;
+use crate::seed;
 use crate::story::Story;
 
 use clients::{CLIENTS, Clients};
@@ -93,6 +94,8 @@ pub struct World {
     upgrades: bool,
     /// Whether those who were just elected are ambushed, and how many were.
     ambushes: Option<u64>,
+    /// How many witnesses the members should have.
+    witnesses: u64,
     /// Witnesses: no client comes to them, and no state is looked at.
     without_data: BTreeSet<MemberId>,
     /// When somebody asked for a change of the membership last.
@@ -118,14 +121,20 @@ pub struct World {
 const RINGS_MAX: u32 = 10_000;
 
 impl World {
+    /// The world of a seed.
+    #[must_use]
+    pub fn of_seed(protocol: ProtocolKind, seed: u64, story: Story) -> Self {
+        Self::with_witnesses(protocol, seed, seed::voters(seed), seed::witnesses(seed), story)
+    }
+
     /// A world of this many voters.
     #[must_use]
     pub fn new(protocol: ProtocolKind, seed: u64, voters: u64, story: Story) -> Self {
         Self::with_witnesses(protocol, seed, voters, 0, story)
     }
 
-    /// A world of so many voters, of which the last ones are witnesses. Then nobody comes or goes, and nothing is damaged: an
-    /// entry may be held by one member and a witness alone.
+    /// A world of so many voters, of which the last ones are witnesses. Then nothing is damaged: an entry may be held by one member
+    /// and a witness alone.
     #[must_use]
     pub fn with_witnesses(
         protocol: ProtocolKind,
@@ -135,7 +144,7 @@ impl World {
         story: Story,
     ) -> Self {
         let role = |id| if id > voters - witnesses { Role::Witness } else { Role::Voter };
-        let members = (1..=voters).map(|id| (MemberId(id), churn::member(id, role(id)))).collect();
+        let members = (1..=voters).map(|id| (MemberId(id), churn::member(seed, id, role(id)))).collect();
         let initial = Membership { members, ..Membership::default() };
         let mut world = Self {
             protocol,
@@ -157,9 +166,10 @@ impl World {
             seen: sometimes::Seen::default(),
             accepted: synchronisation::Accepted::default(),
             // Every other world: those of one voter stay as they are.
-            churns: voters > 1 && witnesses == 0 && seed % 8 >= 4,
-            upgrades: witnesses == 0 && seed % 6 == 1,
+            churns: voters > 1 && seed % 8 >= 4,
+            upgrades: seed % 6 == 1 || seed % 7 == 1,
             ambushes: None,
+            witnesses,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             change_asked: Time(0),
             may_vote: (1..=voters).map(MemberId).collect(),
@@ -244,7 +254,7 @@ impl World {
     /// The invariants look at a member as recovery left it: its first step may legally cut what they know to be durable.
     fn looked_at(&mut self, id: MemberId) {
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
-        if let Err(what) = self.invariants.check(id, host) {
+        if let Err(what) = self.invariants.check(id, self.without_data.contains(&id), host) {
             self.broken.get_or_insert(what);
         }
     }

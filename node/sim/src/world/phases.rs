@@ -62,10 +62,6 @@ impl World {
         self.tell(|| "a random quorum heals".into());
         self.schedule.faults.clear();
         self.end_faults();
-        // Of a quorum with a witness nobody may hold what is decided.
-        if !self.without_data.is_empty() {
-            return Ok(());
-        }
         let Some(mut quorum) = self.random_quorum() else { return Ok(()) };
         self.only(&quorum);
         self.plans_changes = false;
@@ -112,7 +108,8 @@ impl World {
     }
 
     /// Sound members that are a quorum of every membership that is in force, or comes into force when a change that was under way
-    /// is decided; `None` if there are none.
+    /// is decided; `None` if there are none. All members with data are among them where there are witnesses: of another quorum nobody
+    /// may hold what is decided.
     fn random_quorum(&mut self) -> Option<BTreeSet<MemberId>> {
         let mut sound: Vec<MemberId> = self
             .machines
@@ -127,6 +124,9 @@ impl World {
         let undecided = sound.iter().flat_map(|id| self.invariants.undecided_memberships(*id));
         let known: Vec<_> = published.chain(undecided.map(|membership| membership.quorum())).collect();
         let mut chosen = BTreeSet::new();
+        if self.witnesses > 0 {
+            chosen.extend(sound.iter().copied().filter(|id| !self.without_data.contains(id)));
+        }
         for id in sound {
             chosen.insert(id);
             if known.iter().all(|quorum| quorum.reached(|id| chosen.contains(&id))) {

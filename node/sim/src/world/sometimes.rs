@@ -14,13 +14,15 @@ use super::synchronisation::{BEFORE_EPOCH, DIFF, TRUNC};
 use crate::check::linearizability::Explained;
 use crate::check::watch::Heard;
 use crate::history::{Moment, Operation, Outcome};
+use crate::seed;
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 18] = [
+pub const COMMON: [&str; 19] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
     "leadership handed over",
+    PREFERRED,
     "every member down at once",
     "restarted member lacked unsynced entries",
     "snapshot installed",
@@ -55,6 +57,8 @@ pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
 
 /// The leader that proposed a change of the members stops before it is chosen.
 const STOP_INTERRUPTED: &str = "stop entry interrupted by a crash of its leader";
+/// A member leads instead of one of a lower priority that runs.
+const PREFERRED: &str = "a preferred member led instead";
 /// A member is sent a snapshot, and what its log holds at the snapshot's last index is of another epoch.
 const CONFLICTING: &str = "snapshot over a conflicting log";
 /// Uncommitted entries of a deposed leader that are looked after.
@@ -71,6 +75,8 @@ pub(super) struct Seen {
     open: BTreeMap<MemberId, BTreeMap<Index, Epoch>>,
     /// By member that stopped, its last index, durable or not.
     last: BTreeMap<MemberId, Index>,
+    /// Who was established last.
+    leader: Option<MemberId>,
     /// When leaders were established.
     established: Vec<(Moment, Epoch)>,
 }
@@ -112,6 +118,11 @@ impl World {
                 let others = self.seen.statuses.iter().filter(|(other, _)| **other != id);
                 if others.clone().any(|(_, other)| other.established && other.epoch < status.epoch) {
                     reached.push("two members led at once");
+                }
+                let priority = |id: MemberId| seed::leader_priority(self.seed, id.0);
+                let last = self.seen.leader.replace(id).filter(|last| priority(*last) < priority(id));
+                if last.is_some_and(|last| self.seen.statuses.contains_key(&last)) {
+                    reached.push(PREFERRED);
                 }
                 self.moment += 1;
                 let at = Moment { order: self.moment, ms: self.now.0 };

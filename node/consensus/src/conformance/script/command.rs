@@ -3,7 +3,7 @@
 //! | command | what happens |
 //! |---|---|
 //! | `members 3`, `members 3 + 2` | three voters start; two processes more that are no members |
-//! | `members 2 witnesses 1` | two voters with data and a witness |
+//! | `members 2 witnesses 1`, `members 2 witnesses 1 + 1` | two voters with data and a witness; a process more |
 //! | `one-by-one` | before `members`: messages carry one entry each |
 //! | `elect 1` | everybody has waited too long for a leader, and this member stands |
 //! | `wait MS`, `tick`, `tick 1 2` | the clock goes on; members tick that are due, or these |
@@ -132,6 +132,9 @@ impl Command {
             ["members", voters] => Self::Members([number(voters)?, 0, 0]),
             ["members", voters, "witnesses", witnesses] => {
                 Self::Members([number(voters)?, number(witnesses)?, 0])
+            }
+            ["members", voters, "witnesses", witnesses, "+", others] => {
+                Self::Members([number(voters)?, number(witnesses)?, number(others)?])
             }
             ["members", voters, "+", others] => Self::Members([number(voters)?, 0, number(others)?]),
             ["one-by-one"] => Self::OneByOne,
