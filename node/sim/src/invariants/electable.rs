@@ -1,7 +1,6 @@
 //! Nobody can win an election without what is committed: a member whose log lacks it finds no quorum whose logs are not better than
 //! its own (`etcdraft.tla`: MoreUpToDateCorrect; Raft: thesis 3.6.3; Zab 2011: the leader of an epoch has the best history of a
 //! quorum, by current epoch and last zxid). This sees figure 8 at the moment of the commit, before anybody has to lose anything.
-//! A member that does not count itself is judged, too: it may stand when its vote is needed (node/consensus/DESIGN.md).
 //!
 //! Not for Multi-Paxos, where any member may lead, whatever its log lacks, and learns from its quorum what was accepted. What stands
 //! for it there is judged by `chosen.rs` in the same step, the commit's: a quorum of the slot's voters holds the value durably in one
@@ -73,8 +72,8 @@ impl Electable {
         self.judged = entry.index;
         for (id, standing) in &self.members {
             let quorum = standing.membership.quorum();
-            let knows_voters = !quorum.voters().is_empty();
-            if !knows_voters || standing.membership.is_witness(*id) || logs.has(*id, entry) {
+            let may_lead = quorum.contains(*id) && !standing.membership.is_witness(*id);
+            if !may_lead || logs.has(*id, entry) {
                 continue;
             }
             let follows = |voter| {

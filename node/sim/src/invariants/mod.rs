@@ -1,5 +1,6 @@
 //! What must hold after every step of every member, whatever its clients see. One file for each, with its source.
 
+mod accepted;
 mod agreement;
 mod chosen;
 mod disk;
@@ -19,7 +20,7 @@ mod witness;
 use quorate_consensus::entry::Kind;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
-use quorate_consensus::log::LogRead;
+use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
@@ -36,11 +37,13 @@ pub(crate) struct Invariants {
     epochs: epochs::Epochs,
     logs: logs::Logs,
     mandate: mandate::Mandate,
+    matching: matching::Matching,
     memberships: memberships::Memberships,
     progress: progress::Progress,
     promises: promises::Promises,
     proposed: proposed::Proposed,
     states: states::States,
+    layout: Layout,
 }
 
 impl Invariants {
@@ -53,11 +56,13 @@ impl Invariants {
             epochs: epochs::Epochs::new(protocol),
             logs: logs::Logs::new(protocol.layout()),
             mandate: mandate::Mandate::new(protocol),
+            matching: matching::Matching::new(protocol.layout()),
             memberships: memberships::Memberships::default(),
             progress: progress::Progress::default(),
             promises: promises::Promises::new(protocol),
             proposed: proposed::Proposed,
             states: states::States::default(),
+            layout: protocol.layout(),
         }
     }
 
@@ -73,7 +78,12 @@ impl Invariants {
         let (writes, membership) = (host.writes(GroupId::DEFAULT), replica.membership());
         let mandate = self.mandate.check(&status, hard, writes, membership);
         let begins = mandate.map_err(Finds::Mandate.found())?;
-        self.logs.check(id, host, Index(applied))?;
+        if let Some(look) = self.logs.look(id, host, Index(applied)) {
+            let matching = self.matching.check(id, &host.log(GroupId::DEFAULT), &look);
+            matching.map_err(Finds::Matching.found())?;
+            disk::check(id, self.layout, &look).map_err(Finds::Disk.found())?;
+            accepted::check(id, self.layout, &look).map_err(Finds::Accepted.found())?;
+        }
         let proposed = self.chosen.stepped(&status, &host.log(GroupId::DEFAULT), writes, membership);
         proposed.map_err(Finds::Proposed.found())?;
         let (durable, _) = host.durable(GroupId::DEFAULT);

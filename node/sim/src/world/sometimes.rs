@@ -41,11 +41,9 @@ pub const COMMON: [&str; 18] = [
 #[must_use]
 pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
     match protocol {
-        ProtocolKind::Raft => &[
-            "joint configuration interrupted by a crash",
-            "uncommitted entries replaced by a new leader's",
-            CONFLICTING,
-        ],
+        ProtocolKind::Raft => {
+            &["joint configuration interrupted by a crash", "uncommitted entries replaced by a new leader's"]
+        }
         ProtocolKind::MultiPaxos => {
             &["hole filled with a no-op", "value chosen again in a later ballot", STOP_INTERRUPTED]
         }
@@ -55,8 +53,6 @@ pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
 
 /// The leader that proposed a change of the members stops before it is chosen.
 const STOP_INTERRUPTED: &str = "stop entry interrupted by a crash of its leader";
-/// A member is sent a snapshot, and what its log holds at the snapshot's last index is of another epoch.
-const CONFLICTING: &str = "snapshot over a conflicting log";
 /// Uncommitted entries of a deposed leader that are looked after.
 const OPEN_MAX: u64 = 50;
 
@@ -185,7 +181,7 @@ impl World {
         let held = host.entries(GroupId::DEFAULT, index, index.next());
         if held.first().is_some_and(|entry| entry.epoch != epoch) && self.protocol != ProtocolKind::MultiPaxos
         {
-            self.reached(CONFLICTING);
+            self.reached("snapshot over a conflicting log");
         }
     }
 
