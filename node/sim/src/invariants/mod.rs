@@ -118,6 +118,15 @@ impl Invariants {
         self.logs.memberships(id).filter_map(|payload| Membership::decode(payload).ok())
     }
 
+    /// Whether a member's log differs from what was committed, somewhere behind what it committed itself and up to `last`.
+    pub(crate) fn conflicts(&self, host: &Host, last: Index) -> bool {
+        let (log, status) = (host.log(GroupId::DEFAULT), host.status(GroupId::DEFAULT));
+        let commit = status.map_or(Index(0), |status| status.commit);
+        let last = last.min(log.last_index());
+        let mut held = (commit.0 + 1..=last.0).filter_map(|index| logs::entry(&log, Index(index)));
+        held.any(|entry| self.agreement.differs(&entry))
+    }
+
     /// Member `id` starts, with what recovery found.
     pub(crate) fn started(&mut self, id: MemberId, host: &Host) {
         self.mandate.started(id, host.hard_state(GroupId::DEFAULT));

@@ -16,7 +16,7 @@ use crate::check::watch::Heard;
 use crate::history::{Moment, Operation, Outcome};
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 18] = [
+pub const COMMON: [&str; 19] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
@@ -25,6 +25,7 @@ pub const COMMON: [&str; 18] = [
     "restarted member lacked unsynced entries",
     "snapshot installed",
     "snapshot broke off",
+    "snapshot over a conflicting log",
     "membership changed under faults",
     "removed member told",
     "damaged member refused to start",
@@ -175,12 +176,10 @@ impl World {
         }
     }
 
-    /// A snapshot up to `index` of `epoch` is about to be installed.
-    pub(super) fn installing(&mut self, id: MemberId, index: Index, epoch: Epoch) {
+    /// A snapshot up to `last` is about to be installed.
+    pub(super) fn installing(&mut self, id: MemberId, last: Index) {
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
-        let held = host.entries(GroupId::DEFAULT, index, index.next());
-        if held.first().is_some_and(|entry| entry.epoch != epoch) && self.protocol != ProtocolKind::MultiPaxos
-        {
+        if self.invariants.conflicts(host, last) {
             self.reached("snapshot over a conflicting log");
         }
     }
