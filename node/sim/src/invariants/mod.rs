@@ -101,7 +101,8 @@ impl Invariants {
                 let durable = self.durable.committed(&status, replica.membership(), &entry, &self.logs);
                 durable.map_err(Finds::Durable.found())?;
                 self.chosen.committed(id, &entry).map_err(Finds::Durable.found())?;
-                self.electable.committed(id, &entry, &self.logs).map_err(Finds::Electable.found())?;
+                let electable = self.electable.committed(id, &entry, |other| self.logs.has(other, &entry));
+                electable.map_err(Finds::Electable.found())?;
                 self.memberships.decided(&entry);
                 self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
             }
