@@ -132,7 +132,7 @@ fn of_state(bug: OfState) -> &'static [Kind] {
         It::CompactionDropsLiveVersion | It::CompactedReadServed | It::CompactionOffByOne => {
             &[Kind::Compaction, Kind::Order, Kind::States, Kind::Kept]
         }
-        It::KeepAliveOfExpired | It::NewLeaderShortensLeases => &[Kind::Leases],
+        It::KeepAliveOfExpired | It::ExpiryIgnoresRenewal | It::NewLeaderShortensLeases => &[Kind::Leases],
         It::LeaseKeysInManyRevisions | It::LeaseLeavesKey | It::LeaseNotDetached => {
             &[Kind::Leases, Kind::Order, Kind::Watches]
         }
