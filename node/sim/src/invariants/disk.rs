@@ -1,5 +1,5 @@
-//! What was durable in a member's log is there after a restart, before the member's first step (Raft: the log is persistent state,
-//! thesis figure 3.1; Paxos Made Simple 2.5: an acceptor's stable storage; Zab 2011: a history survives crashes). The first step
+//! What was durable in a member's log is there after a restart, before the member's first step (Raft: thesis 3.8;
+//! Paxos Made Simple 2.5: an acceptor's stable storage; Zab 2011, section IV: a history is in stable storage). The first step
 //! would be too late: the first message that a member takes may be a new leader's, which cuts what the leader lacks.
 //!
 //! An acceptor of Multi-Paxos may find a slot in a later ballot than it was durable in: its write was under way when it stopped.
