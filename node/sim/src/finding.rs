@@ -24,6 +24,8 @@ pub enum Kind {
     Matching,
     /// What was durable on a member is there after its restart (`invariants/disk.rs`).
     Disk,
+    /// An acceptor never takes back what it accepted (`invariants/accepted.rs`).
+    Accepted,
     /// Commit and applied index never go back (`invariants/progress.rs`).
     Progress,
     /// Only proposed values (`invariants/proposed.rs`, `chosen.rs`).

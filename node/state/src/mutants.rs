@@ -77,6 +77,9 @@ bugs! {
     LeaseNotDetached,
     /// A lease whose time is over is renewed while its end is under way (etcd #20616). Leases: gone though renewed.
     KeepAliveOfExpired,
+    /// A lease is found to end within the next 50 ms, and ended then without another look: a renewal in between is ignored (check,
+    /// then act). Leases: early expiry.
+    ExpiryIgnoresRenewal,
     /// A new leader gives leases only the time that one more heartbeat takes, not their whole time. Leases: early expiry.
     NewLeaderShortensLeases,
     /// A catch-up of a watcher shows the version of the event itself as the one before it. Watch: prev_kv.

@@ -7,6 +7,8 @@ use quorate_consensus::entry::Entry;
 use quorate_consensus::id::{Epoch, Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
 
+use super::logs::same;
+
 #[derive(Debug)]
 pub(super) struct Agreement {
     protocol: ProtocolKind,
@@ -31,5 +33,13 @@ impl Agreement {
             }
         }
         Ok(())
+    }
+    /// Whether something else was committed where this entry stands.
+    pub(super) fn differs(&self, entry: &Entry) -> bool {
+        self.agreed.get(&entry.index).is_some_and(|(_, agreed)| {
+            let other_value =
+                !same(&(agreed.kind, agreed.payload.clone()), &(entry.kind, entry.payload.clone()));
+            other_value || self.protocol != ProtocolKind::MultiPaxos && agreed.epoch != entry.epoch
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold after every step of every member, whatever its clients see. One file for each, with its source.
 
+mod accepted;
 mod agreement;
 mod chosen;
 mod disk;
@@ -19,7 +20,7 @@ mod witness;
 use quorate_consensus::entry::Kind;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::kind::ProtocolKind;
-use quorate_consensus::log::LogRead;
+use quorate_consensus::log::{Layout, LogRead};
 use quorate_consensus::membership::Membership;
 use quorate_replica::event::GroupId;
 use quorate_replica::host::Host;
@@ -36,11 +37,13 @@ pub(crate) struct Invariants {
     epochs: epochs::Epochs,
     logs: logs::Logs,
     mandate: mandate::Mandate,
+    matching: matching::Matching,
     memberships: memberships::Memberships,
     progress: progress::Progress,
     promises: promises::Promises,
     proposed: proposed::Proposed,
     states: states::States,
+    layout: Layout,
 }
 
 impl Invariants {
@@ -53,11 +56,13 @@ impl Invariants {
             epochs: epochs::Epochs::new(protocol),
             logs: logs::Logs::new(protocol.layout()),
             mandate: mandate::Mandate::new(protocol),
+            matching: matching::Matching::new(protocol.layout()),
             memberships: memberships::Memberships::new(protocol.layout()),
             progress: progress::Progress::default(),
             promises: promises::Promises::new(protocol),
             proposed: proposed::Proposed,
             states: states::States::default(),
+            layout: protocol.layout(),
         }
     }
 
@@ -73,7 +78,12 @@ impl Invariants {
         let (writes, membership) = (host.writes(GroupId::DEFAULT), replica.membership());
         let mandate = self.mandate.check(&status, hard, writes, membership);
         let begins = mandate.map_err(Finds::Mandate.found())?;
-        self.logs.check(id, host, Index(applied))?;
+        if let Some(look) = self.logs.look(id, host, Index(applied)) {
+            let matching = self.matching.check(id, &host.log(GroupId::DEFAULT), &look);
+            matching.map_err(Finds::Matching.found())?;
+            disk::check(id, self.layout, &look).map_err(Finds::Disk.found())?;
+            accepted::check(id, self.layout, &look).map_err(Finds::Accepted.found())?;
+        }
         let proposed = self.chosen.stepped(&status, &host.log(GroupId::DEFAULT), writes, membership);
         proposed.map_err(Finds::Proposed.found())?;
         let (durable, _) = host.durable(GroupId::DEFAULT);
@@ -90,7 +100,8 @@ impl Invariants {
                 let durable = self.durable.committed(&status, replica.membership(), &entry, &self.logs);
                 durable.map_err(Finds::Durable.found())?;
                 self.chosen.committed(id, &entry).map_err(Finds::Durable.found())?;
-                self.electable.committed(id, &entry, &self.logs).map_err(Finds::Electable.found())?;
+                let electable = self.electable.committed(id, &entry, |other| self.logs.has(other, &entry));
+                electable.map_err(Finds::Electable.found())?;
                 self.memberships.decided(&entry);
                 self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
             }
@@ -105,6 +116,15 @@ impl Invariants {
     /// The memberships that stand in a member's log and are not applied there: whoever leads next may decide them.
     pub(crate) fn undecided_memberships(&self, id: MemberId) -> impl Iterator<Item = Membership> {
         self.logs.memberships(id).filter_map(|payload| Membership::decode(payload).ok())
+    }
+
+    /// Whether a member's log differs from what was committed, somewhere behind what it committed itself and up to `last`.
+    pub(crate) fn conflicts(&self, host: &Host, last: Index) -> bool {
+        let (log, status) = (host.log(GroupId::DEFAULT), host.status(GroupId::DEFAULT));
+        let commit = status.map_or(Index(0), |status| status.commit);
+        let last = last.min(log.last_index());
+        let mut held = (commit.0 + 1..=last.0).filter_map(|index| logs::entry(&log, Index(index)));
+        held.any(|entry| self.agreement.differs(&entry))
     }
 
     /// Member `id` starts, with what recovery found.

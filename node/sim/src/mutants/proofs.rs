@@ -19,8 +19,15 @@ const DECIDED_TWICE: &[Kind] = &[
     Kind::Kept,
 ];
 /// An acceptor makes up a value, or the ballot of one; and what follows from it.
-const NOT_PROPOSED: &[Kind] =
-    &[Kind::Proposed, Kind::Agreement, Kind::Durable, Kind::Matching, Kind::States, Kind::Kept];
+const NOT_PROPOSED: &[Kind] = &[
+    Kind::Proposed,
+    Kind::Accepted,
+    Kind::Agreement,
+    Kind::Durable,
+    Kind::Matching,
+    Kind::States,
+    Kind::Kept,
+];
 /// Two lead in one epoch, or a promise is taken back; and what follows from it.
 const TWO_LEADERS: &[Kind] = &[
     Kind::Mandate,
@@ -128,7 +135,7 @@ fn of_state(bug: OfState) -> &'static [Kind] {
         It::CompactionDropsLiveVersion | It::CompactedReadServed | It::CompactionOffByOne => {
             &[Kind::Compaction, Kind::Order, Kind::States, Kind::Kept]
         }
-        It::KeepAliveOfExpired | It::NewLeaderShortensLeases => &[Kind::Leases],
+        It::KeepAliveOfExpired | It::ExpiryIgnoresRenewal | It::NewLeaderShortensLeases => &[Kind::Leases],
         It::LeaseKeysInManyRevisions | It::LeaseLeavesKey | It::LeaseNotDetached => {
             &[Kind::Leases, Kind::Order, Kind::Watches]
         }

@@ -106,7 +106,7 @@ impl World {
             }
             return self.event(from, Event::SnapshotSent { to, ok: false });
         }
-        self.installing(to, index, epoch);
+        self.installing(to, index);
         let now = self.local(to);
         let Some(host) = self.machines.get_mut(&to).and_then(|machine| machine.host.as_mut()) else {
             return self.event(from, Event::SnapshotSent { to, ok: false });

@@ -17,7 +17,7 @@ use crate::history::{Moment, Operation, Outcome};
 use crate::seed;
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 19] = [
+pub const COMMON: [&str; 20] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
@@ -27,6 +27,7 @@ pub const COMMON: [&str; 19] = [
     "restarted member lacked unsynced entries",
     "snapshot installed",
     "snapshot broke off",
+    "snapshot over a conflicting log",
     "membership changed under faults",
     "removed member told",
     "damaged member refused to start",
@@ -43,11 +44,9 @@ pub const COMMON: [&str; 19] = [
 #[must_use]
 pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
     match protocol {
-        ProtocolKind::Raft => &[
-            "joint configuration interrupted by a crash",
-            "uncommitted entries replaced by a new leader's",
-            CONFLICTING,
-        ],
+        ProtocolKind::Raft => {
+            &["joint configuration interrupted by a crash", "uncommitted entries replaced by a new leader's"]
+        }
         ProtocolKind::MultiPaxos => {
             &["hole filled with a no-op", "value chosen again in a later ballot", STOP_INTERRUPTED]
         }
@@ -59,8 +58,6 @@ pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
 const STOP_INTERRUPTED: &str = "stop entry interrupted by a crash of its leader";
 /// A member leads instead of one of a lower priority that runs.
 const PREFERRED: &str = "a preferred member led instead";
-/// A member is sent a snapshot, and what its log holds at the snapshot's last index is of another epoch.
-const CONFLICTING: &str = "snapshot over a conflicting log";
 /// Uncommitted entries of a deposed leader that are looked after.
 const OPEN_MAX: u64 = 50;
 
@@ -190,13 +187,11 @@ impl World {
         }
     }
 
-    /// A snapshot up to `index` of `epoch` is about to be installed.
-    pub(super) fn installing(&mut self, id: MemberId, index: Index, epoch: Epoch) {
+    /// A snapshot up to `last` is about to be installed.
+    pub(super) fn installing(&mut self, id: MemberId, last: Index) {
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
-        let held = host.entries(GroupId::DEFAULT, index, index.next());
-        if held.first().is_some_and(|entry| entry.epoch != epoch) && self.protocol != ProtocolKind::MultiPaxos
-        {
-            self.reached(CONFLICTING);
+        if self.invariants.conflicts(host, last) {
+            self.reached("snapshot over a conflicting log");
         }
     }
 
