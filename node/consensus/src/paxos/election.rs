@@ -275,6 +275,7 @@ impl Paxos {
         self.part = PartState::Leader(Box::new(Leading {
             progress: receivers.into_iter().map(|id| (id, Progress::new(first, now))).collect(),
             ahead: BTreeMap::new(),
+            end: first.previous(),
             barrier: None,
             beat_at: now,
             check_quorum_at: now.after_ms(self.config.election_timeout_ms),

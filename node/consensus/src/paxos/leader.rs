@@ -51,6 +51,7 @@ impl Paxos {
         let (index, bytes) = (value.index, value.payload.len());
         self.write_value(value);
         if let PartState::Leader(leading) = &mut self.part {
+            leading.end = leading.end.max(index);
             leading.backlog.push(index, bytes);
         }
     }
@@ -74,16 +75,16 @@ impl Paxos {
 
     fn replicate_to(&mut self, id: MemberId, log: &dyn LogRead) {
         loop {
-            let last = self.view(log).last_index();
             let PartState::Leader(leading) = &self.part else { return };
             let Some(progress) = leading.progress.get(&id) else { return };
             let may = progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
-            if !may || progress.next > last {
+            let (next, end) = (progress.next, leading.end);
+            if !may || next > end {
                 return;
             }
-            let next = progress.next;
             match self.view(log).entries(next, self.config.append_bytes_max) {
-                Ok(entries) => {
+                Ok(mut entries) => {
+                    entries.retain(|entry| entry.index <= end);
                     let entries = if self.is_witness(id) { headers(entries) } else { entries };
                     let sent = entries.last().map_or(next, |entry| entry.index);
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
@@ -113,9 +114,9 @@ impl Paxos {
         (first, last): (Index, Index),
         log: &dyn LogRead,
     ) {
-        let view = self.view(log);
-        let (now, end, compacted) = (self.now, view.last_index(), view.snapshot_index());
+        let (now, compacted) = (self.now, self.view(log).snapshot_index());
         let PartState::Leader(leading) = &mut self.part else { return };
+        let end = leading.end;
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         // An acceptor may know more to be chosen than a leader has proposed yet, which waits for its stop entry.
         let (prefix, last) = (prefix.min(end), last.min(end));
@@ -146,14 +147,13 @@ impl Paxos {
 
     /// A value is chosen when a quorum accepted it in one ballot, whatever became of the slots before; applied is the prefix.
     fn count_accepted(&mut self, log: &dyn LogRead) {
-        let last = self.view(log).last_index();
         let PartState::Leader(leading) = &self.part else { return };
         let matched = |id| leading.progress.get(&id).map_or(Index(0), |progress| progress.matched);
         let accepted = |id, slot| {
             matched(id) >= slot || leading.ahead.get(&id).is_some_and(|ahead| ahead.contains(&slot))
         };
-        let mut chosen = self.quorum.reached_value(matched).max(self.commit);
-        while chosen < last && self.quorum.reached(|id| accepted(id, chosen.next())) {
+        let mut chosen = self.quorum.reached_value(matched).min(leading.end).max(self.commit);
+        while chosen < leading.end && self.quorum.reached(|id| accepted(id, chosen.next())) {
             chosen = chosen.next();
         }
         if chosen <= self.commit {
@@ -219,15 +219,16 @@ impl Paxos {
     }
 
     pub(super) fn beat_answered(&mut self, from: MemberId, prefix: Index, round: u64, log: &dyn LogRead) {
-        let (now, last) = (self.now, self.view(log).last_index());
-        let patience_ms = 2 * self.config.heartbeat_interval_ms;
-        let Some(progress) = self.progress(from) else { return };
+        let (now, patience_ms) = (self.now, 2 * self.config.heartbeat_interval_ms);
+        let PartState::Leader(leading) = &mut self.part else { return };
+        let end = leading.end;
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
         progress.round = progress.round.max(round);
         let waited = now.since_ms(progress.moved_at) >= patience_ms;
         if prefix < progress.matched && waited {
             // After a restart it does not know any more that slots of lower ballots are chosen.
             progress.fell_back(prefix, now);
-        } else if progress.matched < last && waited && !matches!(progress.flow, Flow::Snapshot) {
+        } else if progress.matched < end && waited && !matches!(progress.flow, Flow::Snapshot) {
             // What was sent and not acknowledged for this long is taken for lost.
             let next = progress.matched.max(prefix).next();
             progress.probe(next, now);
