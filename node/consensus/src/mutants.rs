@@ -90,8 +90,6 @@ bugs! {
     PromiseBeforeSync: [MultiPaxos],
     /// A proposer counts its own promise before it is durable. Epochs: it asks for the same ballot again after a crash.
     OwnPromiseBeforeSync: [MultiPaxos],
-    /// A membership of a deposed leader takes effect behind its successor's. Agreement: voters change without a stop.
-    VoidMembershipCounts: [MultiPaxos],
     /// A new leader does not wait for the value of a slot that witnesses alone told of. Agreement: it may be chosen.
     HeaderHidesChoice: [MultiPaxos],
     /// An acceptance leaves before it is durable (Paxos Made Simple 2.5). Agreement.

@@ -1,5 +1,6 @@
 //! The membership that is stored with a state is the newest one that was decided up to its applied index (etcd #19563: a promotion
-//! was applied, and not stored). Void ones, which a log of slots may decide, are none (`Membership::follows`).
+//! was applied, and not stored). Void ones, which a log of slots may decide, are none (`Membership::follows`). In such a log voters
+//! change by a stop entry alone (Stoppable Paxos 2008).
 
 use std::collections::BTreeMap;
 
@@ -26,9 +27,9 @@ impl Memberships {
     }
 
     /// `entry` was decided; each is told of in order.
-    pub(super) fn decided(&mut self, entry: &Entry) {
+    pub(super) fn decided(&mut self, entry: &Entry) -> Result<(), String> {
         if entry.index != self.through.next() {
-            return;
+            return Ok(());
         }
         self.through = entry.index;
         if entry.kind == Kind::Membership
@@ -36,8 +37,22 @@ impl Memberships {
             && next.follows(&self.present, self.layout)
         {
             self.decided.insert(entry.index, entry.payload.clone());
-            self.present = next;
+            let before = std::mem::replace(&mut self.present, next);
+            return self.changed(entry.index, &before);
         }
+        Ok(())
+    }
+
+    /// With stop entries, voters change by those alone, from the ones that they stop. (Joint consensus is judged by its quorums.)
+    fn changed(&self, at: Index, before: &Membership) -> Result<(), String> {
+        let next = &self.present;
+        let stopped = if next.is_joint() { next.outgoing.keys().copied().collect() } else { next.voters() };
+        let known = !before.members.is_empty();
+        if self.layout == Layout::Slots && known && stopped != before.voters() {
+            let (voters, since) = (before.voters(), next.voters());
+            return Err(format!("the voters {voters:?} became {since:?} at {at} without a stop of theirs"));
+        }
+        Ok(())
     }
 
     /// Member `id` has applied everything up to `applied`.

@@ -102,7 +102,7 @@ impl Invariants {
                 self.chosen.committed(id, &entry).map_err(Finds::Durable.found())?;
                 let electable = self.electable.committed(id, &entry, |other| self.logs.has(other, &entry));
                 electable.map_err(Finds::Electable.found())?;
-                self.memberships.decided(&entry);
+                self.memberships.decided(&entry).map_err(Finds::Roles.found())?;
                 self.agreement.check(id, entry).map_err(Finds::Agreement.found())?;
             }
         }

@@ -104,7 +104,6 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::CommitWithoutOwnPrefix
         | It::PrepareFromLogEnd
         | It::StopBypassed
-        | It::VoidMembershipCounts
         | It::HeaderHidesChoice
         | It::Zookeeper3023
         | It::Zookeeper3911
