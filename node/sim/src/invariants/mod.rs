@@ -128,8 +128,17 @@ impl Invariants {
     }
 
     /// Member `id` starts, with what recovery found.
-    pub(crate) fn started(&mut self, id: MemberId, host: &Host) {
+    pub(crate) fn started(&mut self, id: MemberId, host: &Host) -> Result<(), Finding> {
         self.mandate.started(id, host.hard_state(GroupId::DEFAULT));
+        let applied = host.replica(GroupId::DEFAULT).map_or(0, |replica| replica.state().applied().0);
+        self.progress.started(id, applied).map_err(Finds::Progress.found())
+    }
+
+    /// Member `id` made its state durable.
+    pub(crate) fn persisted(&mut self, id: MemberId, host: &Host) {
+        if let Some(replica) = host.replica(GroupId::DEFAULT) {
+            self.progress.persisted(id, replica.state().applied().0);
+        }
     }
 
     /// Member `id` failed in the middle of a step.

@@ -1,5 +1,6 @@
 //! Commit and applied index never go back while a member runs, and what is applied was committed (Raft 5.3; etcd 3.5's
-//! postmortem: the applied index and the data change together).
+//! postmortem: the applied index and the data change together). Over a restart the applied index does not fall behind what was made
+//! durable of the state, nor does the commit index, which is no lower; the one that the log stores is a hint.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,6 +12,8 @@ use quorate_consensus::protocol::Status;
 pub(super) struct Progress {
     /// By member, commit and applied index.
     seen: BTreeMap<MemberId, (Index, u64)>,
+    /// By member, the applied index of the state that is durable.
+    durable: BTreeMap<MemberId, u64>,
 }
 
 impl Progress {
@@ -27,6 +30,21 @@ impl Progress {
         }
         *seen = (commit, applied);
         Ok(seen_commit.next()..commit.next())
+    }
+
+    /// A member's state became durable as it is.
+    pub(super) fn persisted(&mut self, id: MemberId, applied: u64) {
+        self.durable.insert(id, applied);
+    }
+
+    /// A member starts with a state of this applied index.
+    pub(super) fn started(&self, id: MemberId, applied: u64) -> Result<(), String> {
+        match self.durable.get(&id) {
+            Some(durable) if applied < *durable => {
+                Err(format!("member {id} starts at {applied}, but its state was durable at {durable}"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub(super) fn stopped(&mut self, id: MemberId) {

@@ -141,6 +141,9 @@ impl World {
             return;
         };
         machine.backend.persist().expect("memory works");
+        if let Some(host) = &machine.host {
+            self.invariants.persisted(member, host);
+        }
         if let Some(host) = &mut machine.host
             && let Err(error) = host.persisted(group, through)
         {

@@ -179,7 +179,9 @@ impl World {
     /// A member has started.
     pub(super) fn started(&mut self, id: MemberId) {
         let Some(host) = self.machines.get(&id).and_then(|machine| machine.host.as_ref()) else { return };
-        self.invariants.started(id, host);
+        if let Err(what) = self.invariants.started(id, host) {
+            self.broken.get_or_insert(what);
+        }
         let commit = host.status(GroupId::DEFAULT).map_or(Index(0), |status| status.commit);
         let last = last_index(host, commit);
         if self.seen.last.remove(&id).is_some_and(|before| last < before) {
