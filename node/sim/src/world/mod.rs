@@ -94,6 +94,8 @@ pub struct World {
     upgrades: bool,
     /// Whether those who were just elected are ambushed, and how many were.
     ambushes: Option<u64>,
+    /// How many members there were at first, numbered from 1.
+    founders: u64,
     /// How many witnesses the members should have.
     witnesses: u64,
     /// Witnesses: no client comes to them, and no state is looked at.
@@ -169,6 +171,7 @@ impl World {
             churns: voters > 1 && seed % 8 >= 4,
             upgrades: seed % 6 == 1 || seed % 7 == 1,
             ambushes: None,
+            founders: voters,
             witnesses,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
             change_asked: Time(0),

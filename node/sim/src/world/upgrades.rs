@@ -44,7 +44,8 @@ impl World {
     /// everything has healed.
     pub(super) fn choose_version(&mut self, id: MemberId) {
         let Some(machine) = self.machines.get(&id).filter(|_| self.upgrades) else { return };
-        let founder = machine.initial.voters().contains(&id);
+        // A witness that comes later is a voter of the membership that it starts with, as a founder is.
+        let founder = id.0 <= self.founders;
         let (before, first) = (machine.version, machine.boots == 0);
         let (faulty, chance) = (!self.schedule.faults.is_empty(), self.random.below(100));
         let version = match before.level {
