@@ -47,7 +47,8 @@ JOBS ?= 1
 sim: ## simulate for MINUTES on JOBS threads and print what was checked
 	$(CARGO) run --profile simulation --locked -p quorate-sim --bin sim -- run --minutes $(MINUTES) --jobs $(JOBS)
 
-mutants: ## plant every known bug, one at a time, and see whether the simulator catches it (JOBS=2)
+mutants: ## plant every known bug, one at a time, and see whether explorer and simulator catch it (JOBS=2)
+	$(CARGO) test --profile simulation --locked -p quorate-consensus --features mutants --lib explore -- --include-ignored
 	$(CARGO) test --profile simulation --locked -p quorate-sim --features mutants --lib --test shrinking
 	$(CARGO) run --profile simulation --locked -p quorate-sim --features mutants --bin sim -- mutants --jobs $(JOBS) --docs docs/mutants.md --date $$(date +%F)
 

@@ -275,6 +275,7 @@ impl Paxos {
         self.part = PartState::Leader(Box::new(Leading {
             progress: receivers.into_iter().map(|id| (id, Progress::new(first, now))).collect(),
             ahead: BTreeMap::new(),
+            stop: self.membership.voters_since,
             end: first.previous(),
             barrier: None,
             beat_at: now,

@@ -78,7 +78,7 @@ impl Paxos {
             let PartState::Leader(leading) = &self.part else { return };
             let Some(progress) = leading.progress.get(&id) else { return };
             let may = progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
-            let (next, end) = (progress.next, leading.end);
+            let (next, end, stop) = (progress.next, leading.end, leading.stop);
             if !may || next > end {
                 return;
             }
@@ -88,7 +88,7 @@ impl Paxos {
                     let entries = if self.is_witness(id) { headers(entries) } else { entries };
                     let sent = entries.last().map_or(next, |entry| entry.index);
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
-                    let (commit, stop, now) = (self.commit, self.membership.voters_since, self.now);
+                    let (commit, now) = (self.commit, self.now);
                     self.send(id, Body::Accept { entries, commit, stop });
                     if let Some(progress) = self.progress(id) {
                         progress.sent(sent, bytes, now);
@@ -209,7 +209,7 @@ impl Paxos {
     /// Tells that the leader lives; carries the chosen prefix and the newest round of reads.
     pub(super) fn beat(&mut self, voters_only: bool) {
         let PartState::Leader(leading) = &self.part else { return };
-        let (commit, round, stop) = (self.commit, leading.reads.newest(), self.membership.voters_since);
+        let (commit, round, stop) = (self.commit, leading.reads.newest(), leading.stop);
         let ids: Vec<MemberId> = leading.progress.keys().copied().collect();
         for id in ids {
             if id != self.config.id && (!voters_only || self.quorum.contains(id)) {

@@ -88,6 +88,8 @@ struct Leading {
     progress: BTreeMap<MemberId, Progress>,
     /// By member, slots behind its gapless prefix that it accepted.
     ahead: BTreeMap<MemberId, BTreeSet<Index>>,
+    /// Where the voters came in that elected it. They may change while it leads, and others lead the new ones.
+    stop: Index,
     /// The last slot that it proposed a value in. Its log may hold more behind a stop, of lower ballots.
     end: Index,
     /// The slot of its barrier; the leader serves when it is chosen. `None` if it must stop its voters' log first.

@@ -1,183 +1,88 @@
 //! A few members, their disks and the network between them, all of it cloned and compared as one state.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Deref, DerefMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::super::log::MemoryLog;
+use super::hashed::Hashed;
 use super::history::History;
-use crate::config::Config;
-use crate::effect::{Effect, Write};
-use crate::entry::{Entry, HardState, SnapshotMark};
-use crate::id::{Epoch, MemberId, ReadId, Time, WriteId};
+use super::node::{Letter, Node};
+use crate::effect::Effect;
+use crate::id::{MemberId, ReadId, Time};
 use crate::input::{Input, Proposal, ProposalId};
 use crate::kind::ProtocolKind;
-use crate::log::LogRead;
 use crate::membership::Membership;
-use crate::paxos::Paxos;
-use crate::protocol::Protocol;
-use crate::raft::Raft;
-use crate::zab::Zab;
-
-/// One thing that goes wrong, or goes early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Fault {
-    /// The message that would arrive next is lost.
-    Lose,
-    /// It arrives late.
-    Delay,
-    /// It arrives, and once more late.
-    Repeat,
-    /// A member's process ends and starts again; this stays of what was not synced.
-    Crash(MemberId, Kept),
-    /// A member ticks as if its deadline had passed.
-    Hasten(MemberId),
-    /// A disk syncs nothing for a while.
-    Stall(MemberId),
-    /// Nothing reaches a member or leaves it for a while.
-    Cut(MemberId),
-    /// The next wish does not wait until nothing moves; whoever believes that it leads gets it.
-    Early,
-}
-
-/// What a crash leaves of unsynced writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kept {
-    Nothing,
-    HardState,
-    Everything,
-}
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Wish {
-    /// A value, of the leader.
-    Propose,
+    /// So many values, one right behind the other, of the leader.
+    Propose(u32),
     /// A linearizable read, of every member.
     Read,
     /// A membership, of the leader.
     Change(Membership),
+    /// Of the leader, that it be the only member.
+    Alone,
 }
 
-/// Moments at which nothing moves that a fault lasts: a stalled disk, a late message; and a cut, in which others elect.
-const LATE: u32 = 4;
-const CUT: u32 = 8;
-
-#[derive(Clone, Debug, Hash)]
-pub(super) enum Machine {
-    Raft(Raft),
-    Paxos(Paxos),
-    Zab(Zab),
+/// What happens next without a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A member's oldest write is synced.
+    Sync(MemberId),
+    /// The oldest message arrives.
+    Arrive { from: MemberId, to: MemberId },
+    /// Nothing moves: a wish is made, or time goes on.
+    Rest,
 }
 
-impl Machine {
-    fn start(
-        kind: ProtocolKind,
-        id: MemberId,
-        hard: HardState,
-        initial: &Membership,
-        log: &MemoryLog,
-    ) -> Self {
-        let mut config = Config::new(id, id.0);
-        (config.election_timeout_ms, config.heartbeat_interval_ms) = (20, 10);
-        let mark = SnapshotMark { membership: initial.clone(), ..SnapshotMark::default() };
-        let started = match kind {
-            ProtocolKind::Raft => Raft::new(config, hard, mark, log, Time(0)).map(Self::Raft),
-            ProtocolKind::MultiPaxos => Paxos::new(config, hard, mark, log, Time(0)).map(Self::Paxos),
-            ProtocolKind::Zab => Zab::new(config, hard, mark, log, Time(0)).map(Self::Zab),
-        };
-        started.expect("the log is sound")
+/// Nothing passes between these members and the others, for so many moments at which nothing moves.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Cut {
+    pub(super) side: (MemberId, MemberId),
+    pub(super) left: u32,
+}
+
+impl Cut {
+    fn parts(self, from: MemberId, to: MemberId) -> bool {
+        let inside = |id| id == self.side.0 || id == self.side.1;
+        inside(from) != inside(to)
     }
 }
 
-impl Deref for Machine {
-    type Target = dyn Protocol;
-
-    fn deref(&self) -> &(dyn Protocol + 'static) {
-        match self {
-            Self::Raft(raft) => raft,
-            Self::Paxos(paxos) => paxos,
-            Self::Zab(zab) => zab,
-        }
-    }
-}
-
-impl DerefMut for Machine {
-    fn deref_mut(&mut self) -> &mut (dyn Protocol + 'static) {
-        match self {
-            Self::Raft(raft) => raft,
-            Self::Paxos(paxos) => paxos,
-            Self::Zab(zab) => zab,
-        }
-    }
-}
-
-/// One member and its disk.
-#[derive(Clone, Debug, Hash)]
-pub(super) struct Node {
-    pub(super) machine: Machine,
-    pub(super) log: MemoryLog,
-    durable_log: MemoryLog,
-    pub(super) durable_hard: HardState,
-    initial: Membership,
-    unsynced: Vec<Write>,
-    held: Vec<(WriteId, Letter)>,
-    persisted: WriteId,
-    stalled: u32,
-    removed: bool,
-}
-
-impl Node {
-    fn new(kind: ProtocolKind, id: MemberId, initial: &Membership) -> Self {
-        let log = MemoryLog::new(kind.layout());
-        Self {
-            machine: Machine::start(kind, id, HardState::default(), initial, &log),
-            durable_log: log.clone(),
-            log,
-            durable_hard: HardState::default(),
-            initial: initial.clone(),
-            unsynced: vec![],
-            held: vec![],
-            persisted: WriteId(0),
-            stalled: 0,
-            removed: false,
-        }
-    }
-
-    /// Whether an entry that a leader of `epoch` committed is on this disk, so that it counts for the quorum.
-    pub(super) fn holds(&self, kind: ProtocolKind, entry: &Entry, epoch: Epoch) -> bool {
-        let found = self.durable_log.entries(entry.index, entry.index.next(), 1);
-        let Some(found) = found.ok().and_then(|entries| entries.into_iter().next()) else { return false };
-        match kind {
-            ProtocolKind::Raft => found == *entry,
-            ProtocolKind::Zab => found == *entry && self.durable_hard.established >= epoch,
-            ProtocolKind::MultiPaxos => found.payload == entry.payload,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Hash)]
-pub(super) struct Letter {
-    from: MemberId,
-    to: MemberId,
-    payload: Bytes,
-}
+/// So many syncs and messages in a row are a quarrel that does not end.
+const RESTLESS_MAX: u32 = 500;
 
 /// One state.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug)]
 pub(super) struct Cluster {
-    kind: ProtocolKind,
-    now: Time,
-    nodes: BTreeMap<MemberId, Node>,
-    network: VecDeque<Letter>,
-    late: Vec<(u32, Letter)>,
-    cut: Option<(MemberId, u32)>,
-    wishes: VecDeque<Wish>,
+    pub(super) kind: ProtocolKind,
+    pub(super) now: Time,
+    pub(super) nodes: BTreeMap<MemberId, Hashed<Node>>,
+    pub(super) network: VecDeque<Letter>,
+    pub(super) late: Vec<(u32, Letter)>,
+    pub(super) cut: Option<Cut>,
+    pub(super) wishes: VecDeque<Wish>,
     ticks: u32,
+    /// Of the run so far.
+    steps: u32,
+    /// Steps since nothing moved.
+    restless: u32,
     proposed: u64,
     reads: u64,
-    history: History,
+    history: Hashed<History>,
+}
+
+/// How long the run took to come here makes no difference to how it goes on.
+impl Hash for Cluster {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { kind: _, now, nodes, network, late, cut, wishes, ticks, proposed, reads, history, .. } =
+            self;
+        (now, nodes, network, late, cut).hash(state);
+        (wishes, ticks, proposed, reads, history).hash(state);
+    }
 }
 
 impl Cluster {
@@ -193,93 +98,98 @@ impl Cluster {
         Self {
             kind,
             now: Time(0),
-            nodes: ids.map(|id| (id, Node::new(kind, id, initial))).collect(),
+            nodes: ids.map(|id| (id, Hashed::new(Node::new(kind, id, initial)))).collect(),
             network: VecDeque::new(),
             late: vec![],
             cut: None,
             wishes: wishes.into(),
             ticks,
+            steps: 0,
+            restless: 0,
             proposed: 0,
             reads: 0,
-            history: History::default(),
+            history: Hashed::default(),
         }
     }
 
     /// A member starts with another membership than the rest.
     pub(super) fn found(&mut self, id: MemberId, initial: &Membership) {
-        self.nodes.insert(id, Node::new(self.kind, id, initial));
+        self.nodes.insert(id, Hashed::new(Node::new(self.kind, id, initial)));
     }
 
-    /// What can go wrong here.
-    pub(super) fn faults(&self) -> Vec<Fault> {
-        let mut faults = vec![];
-        if !self.network.is_empty() {
-            faults.extend([Fault::Lose, Fault::Delay, Fault::Repeat]);
-        }
-        for (&id, node) in self.nodes.iter().filter(|(_, node)| !node.removed) {
-            faults.extend([Fault::Crash(id, Kept::Nothing), Fault::Hasten(id), Fault::Cut(id)]);
-            if !node.unsynced.is_empty() {
-                faults.extend([Fault::Crash(id, Kept::HardState), Fault::Crash(id, Kept::Everything)]);
-                faults.push(Fault::Stall(id));
-            }
-        }
-        if !self.wishes.is_empty() {
-            faults.push(Fault::Early);
-        }
-        faults
+    /// Runs until somebody leads.
+    pub(super) fn settled(mut self) -> Self {
+        while self.leaders().is_empty() && self.advance() == Ok(true) {}
+        self
     }
 
-    pub(super) fn fail(&mut self, fault: Fault) -> Result<(), String> {
-        match fault {
-            Fault::Lose => drop(self.network.pop_front()),
-            Fault::Delay => self.late.extend(self.network.pop_front().map(|letter| (LATE, letter))),
-            Fault::Repeat => self.late.extend(self.network.front().map(|letter| (LATE, letter.clone()))),
-            Fault::Crash(id, kept) => self.crash(id, kept),
-            Fault::Hasten(id) => {
-                self.now = self.now.max(self.nodes[&id].machine.deadline());
-                self.step(id, Input::Tick)?;
+    pub(super) fn next(&self) -> Next {
+        let writing = self.nodes.iter().find(|(_, node)| node.stalled == 0 && !node.unsynced.is_empty());
+        match (writing, self.network.front()) {
+            (Some((&id, _)), _) => Next::Sync(id),
+            (None, Some(&Letter { from, to, .. })) => Next::Arrive { from, to },
+            (None, None) => Next::Rest,
+        }
+    }
+
+    pub(super) fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// What happens next, for a reader.
+    pub(super) fn describe(&self) -> String {
+        match (self.next(), self.network.front()) {
+            (Next::Sync(id), _) => format!("{id} syncs {:?}", self.nodes[&id].unsynced.first()),
+            (Next::Arrive { from, to }, Some(letter)) => {
+                let lost = if self.cut.is_some_and(|cut| cut.parts(from, to)) { " (cut)" } else { "" };
+                format!("{from} to {to}{lost}: {}", letter.describe(self.kind))
             }
-            Fault::Stall(id) => {
-                if let Some(node) = self.nodes.get_mut(&id) {
-                    node.stalled = LATE;
-                }
-            }
-            Fault::Cut(id) => self.cut = Some((id, CUT)),
-            Fault::Early => {
-                if let Some(wish) = self.wishes.pop_front() {
-                    for leader in self.leaders() {
-                        self.make(leader, &wish)?;
-                    }
-                }
+            (Next::Rest | Next::Arrive { .. }, _) => {
+                let leaders = self.leaders();
+                format!("nothing moves at {} ms; {leaders:?} lead; wishes: {:?}", self.now.0, self.wishes)
             }
         }
-        Ok(())
     }
 
     /// The next thing happens. `false` at the end of the run.
     pub(super) fn advance(&mut self) -> Result<bool, String> {
-        let writing = self.nodes.iter().find(|(_, node)| node.stalled == 0 && !node.unsynced.is_empty());
-        if let Some(id) = writing.map(|(&id, _)| id) {
-            return self.sync(id).map(|()| true);
+        self.steps += 1;
+        self.restless += 1;
+        match self.next() {
+            _ if self.restless > RESTLESS_MAX => Err(format!("{RESTLESS_MAX} steps, and no rest")),
+            Next::Sync(id) => self.sync(id).map(|()| true),
+            Next::Arrive { .. } => self.arrive().map(|()| true),
+            Next::Rest => self.rest(),
         }
-        if let Some(Letter { from, to, payload }) = self.network.pop_front() {
-            let lost = self.cut.is_some_and(|(id, _)| id == from || id == to);
-            if !lost && self.nodes.contains_key(&to) {
-                self.step(to, Input::Message { from, payload })?;
-            }
-            return Ok(true);
+    }
+
+    fn arrive(&mut self) -> Result<(), String> {
+        let Some(Letter { from, to, payload }) = self.network.pop_front() else { return Ok(()) };
+        let lost = self.cut.is_some_and(|cut| cut.parts(from, to));
+        if lost {
+            return Ok(());
         }
+        self.step(to, Input::Message { from, payload })
+    }
+
+    fn rest(&mut self) -> Result<bool, String> {
+        self.restless = 0;
         let lasting = self.end_faults();
-        if let (Some(leader), false) = (self.leaders().last().copied(), self.wishes.is_empty()) {
-            if let Some(wish) = self.wishes.pop_front() {
-                self.make(leader, &wish)?;
-            }
+        let leader = self.leaders().last().copied();
+        if let (Some(leader), Some(wish)) = (leader, self.wishes.front().cloned()) {
+            self.wishes.pop_front();
+            self.make(leader, &wish)?;
             return Ok(true);
         }
         if self.ticks == 0 {
             return Ok(lasting);
         }
         self.ticks -= 1;
+        self.pass().map(|()| true)
+    }
+
+    /// Time goes on to the next deadline.
+    fn pass(&mut self) -> Result<(), String> {
         let running = self.nodes.iter().filter(|(_, node)| !node.removed);
         let deadlines: Vec<_> = running.map(|(&id, node)| (node.machine.deadline(), id)).collect();
         self.now = deadlines.iter().map(|(at, _)| *at).min().unwrap_or_default().max(self.now);
@@ -288,31 +198,29 @@ impl Cluster {
                 self.step(id, Input::Tick)?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Nothing moves: what was to last for a while comes nearer to its end. Whether something does last.
     fn end_faults(&mut self) -> bool {
-        let mut lasting = false;
-        for node in self.nodes.values_mut() {
-            lasting |= node.stalled > 0;
-            node.stalled = node.stalled.saturating_sub(1);
+        let mut lasting = self.cut.is_some() || !self.late.is_empty();
+        for node in self.nodes.values_mut().filter(|node| node.stalled > 0) {
+            lasting = true;
+            node.change().stalled -= 1;
         }
         for (left, letter) in std::mem::take(&mut self.late) {
-            lasting = true;
             if left > 1 {
                 self.late.push((left - 1, letter));
             } else {
                 self.network.push_back(letter);
             }
         }
-        lasting |= self.cut.is_some();
-        self.cut = self.cut.and_then(|(id, left)| (left > 1).then(|| (id, left - 1)));
+        self.cut = self.cut.and_then(|Cut { side, left }| (left > 1).then(|| Cut { side, left: left - 1 }));
         lasting
     }
 
     /// Those that believe to lead, the newest last.
-    fn leaders(&self) -> Vec<MemberId> {
+    pub(super) fn leaders(&self) -> Vec<MemberId> {
         let statuses = self.nodes.values().filter(|node| !node.removed).map(|node| node.machine.status());
         let mut leaders: Vec<_> =
             statuses.filter(|it| it.established).map(|status| (status.epoch, status.id)).collect();
@@ -320,21 +228,29 @@ impl Cluster {
         leaders.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn make(&mut self, leader: MemberId, wish: &Wish) -> Result<(), String> {
+    pub(super) fn make(&mut self, leader: MemberId, wish: &Wish) -> Result<(), String> {
         match wish {
-            Wish::Propose => {
-                self.proposed += 1;
-                let payload = Bytes::from(self.proposed.to_string());
-                self.step(leader, Input::Propose(vec![Proposal { id: ProposalId(self.proposed), payload }]))
+            Wish::Propose(values) => {
+                for _ in 0..*values {
+                    self.proposed += 1;
+                    let payload = Bytes::from(self.proposed.to_string());
+                    let proposal = Proposal { id: ProposalId(self.proposed), payload };
+                    self.step(leader, Input::Propose(vec![proposal]))?;
+                }
+                Ok(())
             }
-            Wish::Change(target) => {
-                let input = Input::ProposeMembership { id: ProposalId(0), target: target.clone() };
-                self.step(leader, input)
+            Wish::Change(target) => self.change(leader, target.clone()),
+            Wish::Alone => {
+                let mut target = self.nodes[&leader].machine.membership().settled();
+                let others: BTreeSet<_> = target.members.keys().copied().filter(|id| *id != leader).collect();
+                target.members.retain(|id, _| *id == leader);
+                target.removed.extend(others);
+                self.change(leader, target)
             }
             Wish::Read => {
                 for id in self.nodes.keys().copied().collect::<Vec<_>>() {
                     self.reads += 1;
-                    self.history.asked(id, ReadId(self.reads));
+                    self.history.change().asked(id, ReadId(self.reads));
                     self.step(id, Input::Read(ReadId(self.reads)))?;
                 }
                 Ok(())
@@ -342,62 +258,39 @@ impl Cluster {
         }
     }
 
-    fn crash(&mut self, id: MemberId, kept: Kept) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        for write in std::mem::take(&mut node.unsynced) {
-            if kept == Kept::Everything {
-                node.durable_log.apply(&write);
-            }
-            if kept != Kept::Nothing {
-                node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
-            }
-        }
-        node.held.clear();
-        (node.persisted, node.stalled) = (WriteId(0), 0);
-        node.log = node.durable_log.clone();
-        node.machine = Machine::start(self.kind, id, node.durable_hard, &node.initial, &node.log);
+    fn change(&mut self, leader: MemberId, target: Membership) -> Result<(), String> {
+        self.step(leader, Input::ProposeMembership { id: ProposalId(0), target })
     }
 
-    fn sync(&mut self, id: MemberId) -> Result<(), String> {
+    pub(super) fn sync(&mut self, id: MemberId) -> Result<(), String> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        let epochs = |hard: HardState| (hard.epoch, hard.established);
-        for write in std::mem::take(&mut node.unsynced) {
-            node.durable_log.apply(&write);
-            let before = epochs(node.durable_hard);
-            node.durable_hard = write.hard_state.unwrap_or(node.durable_hard);
-            let after = epochs(node.durable_hard);
-            if after.0 < before.0 || after.1 < before.1 {
-                return Err(format!("the epochs of {id} went back from {before:?} to {after:?}"));
-            }
-            node.persisted = write.id;
-        }
+        let node = node.change();
+        let ready = node.sync(id)?;
         let persisted = node.persisted;
-        let held = std::mem::take(&mut node.held);
-        let (ready, held): (Vec<_>, _) = held.into_iter().partition(|(after, _)| *after <= persisted);
-        node.held = held;
-        self.network.extend(ready.into_iter().map(|(_, letter)| letter));
+        self.network.extend(ready);
         self.step(id, Input::Persisted(persisted))
     }
 
-    fn step(&mut self, id: MemberId, input: Input) -> Result<(), String> {
+    pub(super) fn step(&mut self, id: MemberId, input: Input) -> Result<(), String> {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.removed) else { return Ok(()) };
+        let node = node.change();
+        // Of those that are voters before the step: what it commits may change them, and they choose that, too.
+        let quorum = node.machine.membership().quorum();
         let mut effects = vec![];
         node.machine.step(self.now, input, &node.log, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Write(write) => {
-                    self.history.wrote(&write.entries)?;
+                    self.history.change().wrote(&write.entries)?;
                     node.log.apply(&write);
                     node.unsynced.push(write);
                 }
                 Effect::Send { to, payload, after } => {
-                    let letter = Letter { from: id, to, payload };
-                    match after.filter(|after| *after > node.persisted) {
-                        Some(after) => node.held.push((after, letter)),
-                        None => self.network.push_back(letter),
-                    }
+                    self.network.extend(node.send(Letter { from: id, to, payload }, after));
                 }
-                Effect::ReadReady { id: read, index } => self.history.answered(id, read, index)?,
+                Effect::ReadReady { id: read, index } => {
+                    self.history.change().answered(id, read, index)?;
+                }
                 Effect::Removed => node.removed = true,
                 Effect::SendSnapshot { to } => return Err(format!("{to} needs a snapshot of a whole log")),
                 Effect::Commit(_)
@@ -407,6 +300,6 @@ impl Cluster {
                 | Effect::Leadership { .. } => {}
             }
         }
-        self.history.check(self.kind, id, &self.nodes)
+        History::check(&mut self.history, self.kind, id, &quorum, &self.nodes)
     }
 }

@@ -1,29 +1,41 @@
 //! What must hold over a whole run, as far as one run remembers it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::cluster::Node;
+use super::hashed::Hashed;
+use super::node::Node;
 use crate::entry::Entry;
 use crate::id::{Epoch, Index, MemberId, ReadId};
 use crate::kind::ProtocolKind;
 use crate::log::LogRead;
 use crate::protocol::{Part, Status};
+use crate::quorum::Quorum;
 
 /// What one run has seen.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct History {
-    /// By index what was committed, and the epoch in which somebody first knew.
-    committed: BTreeMap<Index, (Epoch, Entry)>,
-    leaders: BTreeMap<Epoch, MemberId>,
+    committed: BTreeMap<Index, Committed>,
+    /// By epoch, and in Multi-Paxos by the stop behind which its voters count: those on either side of one number their ballots alike.
+    leaders: BTreeMap<(Epoch, Index), MemberId>,
     /// By epoch and index the value that was ever proposed there.
     proposed: BTreeMap<(Epoch, Index), Bytes>,
     /// Reads under way, with the commit index that they must not fall behind.
     reads: BTreeMap<(MemberId, ReadId), Index>,
 }
 
-type Nodes = BTreeMap<MemberId, Node>;
+/// What was committed, as somebody first knew it.
+#[derive(Clone, Debug, Hash)]
+struct Committed {
+    /// The epoch in which that member was.
+    epoch: Epoch,
+    entry: Entry,
+    /// Who had it durably then, and must keep it.
+    holders: BTreeSet<MemberId>,
+}
+
+type Nodes = BTreeMap<MemberId, Hashed<Node>>;
 
 impl History {
     /// The last index that somebody committed.
@@ -56,32 +68,61 @@ impl History {
         Ok(())
     }
 
-    /// Member `id` took a step, and knows of commits up to `commit`.
-    pub(super) fn check(&mut self, kind: ProtocolKind, id: MemberId, nodes: &Nodes) -> Result<(), String> {
+    /// Member `id` took a step that needs `quorum` to commit. Most steps add nothing to the history.
+    pub(super) fn check(
+        this: &mut Hashed<Self>,
+        kind: ProtocolKind,
+        id: MemberId,
+        quorum: &Quorum,
+        nodes: &Nodes,
+    ) -> Result<(), String> {
         let node = &nodes[&id];
         let status = node.machine.status();
-        self.one_leader(kind, &status, node)?;
-        self.commits(kind, id, &status, nodes)?;
+        if status.part == Part::Leader {
+            let voters = (status.epoch, node.machine.membership().voters_since);
+            if !this.leaders.contains_key(&voters) {
+                this.change().leaders.insert(voters, id);
+            }
+            let leader = this.leaders[&voters];
+            if leader != id {
+                return Err(format!("{leader} and {id} lead in epoch {}", status.epoch));
+            }
+            this.leads(kind, &status, node)?;
+        }
+        for index in (1..=status.commit.0).map(Index) {
+            let found =
+                node.log.entries(index, index.next(), 1).map_err(|_| format!("{id} committed a hole"))?;
+            let entry = &found[0];
+            if this.committed.contains_key(&index) {
+                this.agrees(kind, id, entry)?;
+            } else {
+                let holders = holders(kind, &status, entry, quorum, nodes)?;
+                let committed = Committed { epoch: status.epoch, entry: entry.clone(), holders };
+                this.change().committed.insert(index, committed);
+            }
+        }
         if kind != ProtocolKind::MultiPaxos {
             logs_match(id, nodes)?;
         }
-        Ok(())
+        this.keeps(kind, id, node)
     }
 
-    /// One leader in an epoch. A leader of Raft or Zab has all that was committed before (Raft: Leader Completeness; Zab:
+    /// What a quorum had durably is not lost again.
+    fn keeps(&self, kind: ProtocolKind, id: MemberId, node: &Node) -> Result<(), String> {
+        let held = self.committed.iter().filter(|(_, it)| it.holders.contains(&id));
+        match held.into_iter().find(|(_, it)| !node.holds(kind, &it.entry, it.epoch)) {
+            Some((index, _)) => Err(format!("{id} was needed to commit {index}, and has lost it")),
+            None => Ok(()),
+        }
+    }
+
+    /// A leader of Raft or Zab has all that was committed before (Raft: Leader Completeness; Zab:
     /// Primary Integrity), and a primary of Zab has made its epoch current.
-    fn one_leader(&mut self, kind: ProtocolKind, status: &Status, node: &Node) -> Result<(), String> {
-        if status.part != Part::Leader {
-            return Ok(());
-        }
-        let leader = *self.leaders.entry(status.epoch).or_insert(status.id);
-        if leader != status.id {
-            return Err(format!("{leader} and {} lead in epoch {}", status.id, status.epoch));
-        }
+    fn leads(&self, kind: ProtocolKind, status: &Status, node: &Node) -> Result<(), String> {
         if kind == ProtocolKind::MultiPaxos {
             return Ok(());
         }
-        for (index, (epoch, entry)) in &self.committed {
+        for (index, Committed { epoch, entry, .. }) in &self.committed {
             if *epoch < status.epoch && node.log.epoch(*index) != Ok(entry.epoch) {
                 return Err(format!(
                     "{} leads in epoch {} without committed {index}",
@@ -95,40 +136,32 @@ impl History {
         Ok(())
     }
 
-    /// Agreement, and that what is committed is durable on a quorum.
-    fn commits(
-        &mut self,
-        kind: ProtocolKind,
-        id: MemberId,
-        status: &Status,
-        nodes: &Nodes,
-    ) -> Result<(), String> {
-        let node = &nodes[&id];
-        for index in (1..=status.commit.0).map(Index) {
-            let found =
-                node.log.entries(index, index.next(), 1).map_err(|_| format!("{id} committed a hole"))?;
-            let entry = found[0].clone();
-            let Some((_, known)) = self.committed.get(&index) else {
-                let quorum = node.machine.membership().quorum();
-                let holds = |holder| {
-                    nodes.get(&holder).is_some_and(|holder| holder.holds(kind, &entry, status.epoch))
-                };
-                if !quorum.reached(holds) {
-                    return Err(format!("{id} committed {index}, which is not durable on a quorum"));
-                }
-                self.committed.insert(index, (status.epoch, entry));
-                continue;
-            };
-            let same = match kind {
-                // One value, whatever ballots it was accepted in.
-                ProtocolKind::MultiPaxos => known.payload == entry.payload && known.kind == entry.kind,
-                ProtocolKind::Raft | ProtocolKind::Zab => *known == entry,
-            };
-            if !same {
-                return Err(format!("{id} committed something else at {index}"));
-            }
-        }
-        Ok(())
+    /// Agreement: what `id` holds for committed is what others committed.
+    fn agrees(&self, kind: ProtocolKind, id: MemberId, entry: &Entry) -> Result<(), String> {
+        let known = &self.committed[&entry.index].entry;
+        let same = match kind {
+            // One value, whatever ballots it was accepted in.
+            ProtocolKind::MultiPaxos => known.payload == entry.payload && known.kind == entry.kind,
+            ProtocolKind::Raft | ProtocolKind::Zab => known == entry,
+        };
+        if same { Ok(()) } else { Err(format!("{id} committed something else at {}", entry.index)) }
+    }
+}
+
+/// Who has durably what is committed: a quorum.
+fn holders(
+    kind: ProtocolKind,
+    status: &Status,
+    entry: &Entry,
+    quorum: &Quorum,
+    nodes: &Nodes,
+) -> Result<BTreeSet<MemberId>, String> {
+    let holds = |id: &MemberId| nodes.get(id).is_some_and(|it| it.holds(kind, entry, status.epoch));
+    let holders: BTreeSet<_> = quorum.voters().into_iter().filter(holds).collect();
+    if quorum.reached(|id| holders.contains(&id)) {
+        Ok(holders)
+    } else {
+        Err(format!("{} committed {}, which is not durable on a quorum", status.id, entry.index))
     }
 }
 
