@@ -162,7 +162,7 @@ pub struct StoreClusterSpec {
     pub consensus: Consensus,
     /// The members' volumes.
     pub storage: Storage,
-    /// Zones that members live in; without it, those of the nodes' labels when the cluster is made.
+    /// Zones that members live in; without it, those of the nodes that take pods when the cluster is made, or will again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9))]
     pub zones: Option<Vec<Zone>>,

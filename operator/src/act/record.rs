@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::crd::{StoreClusterSpec, ZoneRole};
+use crate::crd::ZoneRole;
 use crate::desired::Basis;
 use crate::desired::config::Record;
 use crate::names::NO_ZONE;
-use crate::observe::kubernetes;
+use crate::observe::{kubernetes, zones};
 use crate::placement::{Place, places};
 use crate::reconcile::ReconcileError;
 
@@ -34,7 +34,7 @@ pub async fn open(client: &Client, basis: &Basis<'_>) -> Result<Kept, ReconcileE
         let record = Record::read(&basis.names, &data).ok_or(ReconcileError::Record(name))?;
         return Ok(Kept { record, object });
     }
-    let zones = chosen_zones(client, basis.spec).await?;
+    let zones = chosen_zones(client, basis).await?;
     let founders = places(&basis.names, &zones, basis.spec.members);
     let record = Record { zones, founders, cluster_id: None };
     let object = serde_json::from_value(serde_json::json!({
@@ -48,8 +48,8 @@ pub async fn open(client: &Client, basis: &Basis<'_>) -> Result<Kept, ReconcileE
     Ok(Kept { record, object })
 }
 
-async fn chosen_zones(client: &Client, spec: &StoreClusterSpec) -> Result<Vec<String>, kube::Error> {
-    match &spec.zones {
+async fn chosen_zones(client: &Client, basis: &Basis<'_>) -> Result<Vec<String>, kube::Error> {
+    match &basis.spec.zones {
         Some(zones) if !zones.is_empty() => {
             // Witnesses last: any number of members has more with data than without.
             let (witnesses, data): (Vec<_>, Vec<_>) =
@@ -57,7 +57,7 @@ async fn chosen_zones(client: &Client, spec: &StoreClusterSpec) -> Result<Vec<St
             Ok(data.into_iter().chain(witnesses).map(|zone| zone.name.clone()).collect())
         }
         Some(_) | None => {
-            let zones = kubernetes::zones(client).await?;
+            let zones = zones::zones(client).await?;
             let fit = |zone: &String| {
                 zone.len() <= 40
                     && zone
@@ -65,7 +65,11 @@ async fn chosen_zones(client: &Client, spec: &StoreClusterSpec) -> Result<Vec<St
                         .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
             };
             // Names of pods are made from names of zones; ones that don't fit are as good as none.
-            if zones.iter().all(fit) { Ok(zones) } else { Ok(vec![NO_ZONE.to_owned()]) }
+            if !zones.iter().all(fit) {
+                return Ok(vec![NO_ZONE.to_owned()]);
+            }
+            let claims = kubernetes::look(client, &basis.names).await?.claims;
+            Ok(zones::where_claims_are(&basis.names, zones, &claims))
         }
     }
 }

@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodStatus};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::names::{NO_ZONE, NODE_ZONE_LABEL, Names, VOLUME, ZONE_LABEL};
+use crate::names::{Names, VOLUME, ZONE_LABEL};
 use crate::plan::PodFacts;
 
 /// `quorate-node`'s exit code when its data is lost.
 const DATA_LOST: i32 = 3;
-/// Zones that a cluster chooses by itself, at most: more members than this there are not.
-const ZONES_MAX: usize = 9;
 
 /// Pods, claims and StatefulSets of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -91,29 +89,6 @@ fn pod_facts(pod: &Pod, revision: Option<&str>) -> PodFacts {
 fn address(status: &PodStatus) -> Option<IpAddr> {
     let runs = status.phase.as_deref() == Some("Running");
     status.pod_ip.as_deref().filter(|_| runs)?.parse().ok()
-}
-
-/// The zones of the nodes that take pods; one without a name if no node has a label.
-///
-/// # Errors
-/// The API server's.
-pub async fn zones(client: &Client) -> Result<Vec<String>, kube::Error> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let nodes = nodes.list(&ListParams::default()).await?;
-    let takes_pods = |node: &&Node| {
-        let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
-        !taints.is_some_and(|taints| taints.iter().any(|taint| taint.effect == "NoSchedule"))
-    };
-    let named: BTreeSet<String> = nodes
-        .items
-        .iter()
-        .filter(takes_pods)
-        .filter_map(|node| node.labels().get(NODE_ZONE_LABEL).cloned())
-        .collect();
-    if named.is_empty() {
-        return Ok(vec![NO_ZONE.to_owned()]);
-    }
-    Ok(named.into_iter().take(ZONES_MAX).collect())
 }
 
 #[cfg(test)]

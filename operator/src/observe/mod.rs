@@ -2,6 +2,7 @@
 
 pub mod kubernetes;
 pub mod members;
+pub mod zones;
 
 use std::collections::BTreeMap;
 
