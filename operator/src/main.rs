@@ -84,12 +84,14 @@ async fn run(arguments: Arguments) -> Result<()> {
         &arguments.identity,
     );
     let work = async {
-        contender.acquire().await;
+        let since = contender.acquire().await;
         tracing::info!("leading");
         METRICS.leading.set(1);
+        // What `control` has under way ends with it, at the next answer it waits for.
         tokio::select! {
+            biased;
+            () = contender.hold(since) => tracing::warn!("the lease was lost, or not renewed in time"),
             () = control(&arguments, client) => {}
-            () = contender.hold() => tracing::warn!("the lease was lost"),
         }
     };
     let lost = tokio::select! {
