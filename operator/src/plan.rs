@@ -260,18 +260,24 @@ fn why_unavailable(facts: &Facts) -> String {
 fn bootstrap(facts: &Facts) -> Plan {
     let mut plan =
         Plan { replicas: replicas(facts.founders.iter()), phase: Phase::Bootstrapping, ..Plan::default() };
-    let started = |place: &&Place| {
-        let is_it = |member: &&MemberFacts| member.pod == place.pod && member.started;
-        facts.store.as_ref().is_some_and(|store| store.members.iter().find(is_it).is_some())
+    let started = |place: &Place| {
+        let is_it = |member: &MemberFacts| member.pod == place.pod && member.started;
+        facts.store.as_ref().is_some_and(|store| store.members.iter().any(is_it))
     };
-    let there = facts.founders.iter().filter(started).count();
+    let missing: Vec<&str> =
+        facts.founders.iter().filter(|place| !started(place)).map(|place| place.pod.as_str()).collect();
     match &facts.store {
-        Some(store) if store.leader.is_some() && there == facts.founders.len() => {
+        Some(store) if store.leader.is_some() && missing.is_empty() => {
             plan.step = Some(Step::RecordBootstrap { cluster_id: store.cluster_id });
         }
+        Some(_) if missing.is_empty() => {
+            plan.waiting_for = Some("the founding members to elect a leader".into())
+        }
+        // One that comes later than this is written down would be taken for one that lost its data.
         Some(_) | None => {
+            let (all, there) = (facts.founders.len(), facts.founders.len() - missing.len());
             plan.waiting_for =
-                Some(format!("{there} of {} founding members have started", facts.founders.len()));
+                Some(format!("founding members {} to start: {there} of {all} have", missing.join(", ")));
         }
     }
     plan

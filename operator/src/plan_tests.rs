@@ -133,7 +133,7 @@ fn the_bootstrap_ends_when_every_founder_has_started() {
     facts.bootstrapped = false;
     members(&mut facts)[2].started = false;
     assert_eq!(plan(&facts).step, None);
-    assert_eq!(plan(&facts).waiting_for.as_deref(), Some("2 of 3 founding members have started"));
+    assert_eq!(plan(&facts).waiting_for.as_deref(), Some("founding members x-c-0 to start: 2 of 3 have"));
     members(&mut facts)[2].started = true;
     assert_eq!(plan(&facts).step, Some(Step::RecordBootstrap { cluster_id: 7 }));
     // A change of the wish before the end changes nothing of the beginning.

@@ -42,7 +42,7 @@ pub fn status(
         plan: plan.step.as_ref().map(ToString::to_string),
         waiting_for: plan.waiting_for.clone(),
         zone_loss_survivable: survives_zone_loss(facts),
-        conditions: conditions(plan, &before.conditions, generation, now),
+        conditions: conditions(facts, plan, &before.conditions, generation, now),
     }
 }
 
@@ -158,11 +158,21 @@ fn contact(last: Option<&str>, now: Timestamp) -> String {
     fresh.unwrap_or(now).to_string()
 }
 
-fn conditions(plan: &Plan, before: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    facts: &Facts,
+    plan: &Plan,
+    before: &[Condition],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
     let waiting = plan.waiting_for.clone();
     let doing = plan.step.as_ref().map(ToString::to_string).or(waiting.clone()).unwrap_or_default();
     let (available, why) = match plan.phase {
         Phase::Ready | Phase::Changing | Phase::Degraded => (true, "QuorumServes"),
+        // A quorum of founders serves while the others are still awaited.
+        Phase::Bootstrapping if facts.store.as_ref().is_some_and(|store| store.leader.is_some()) => {
+            (true, "QuorumServes")
+        }
         Phase::Bootstrapping | Phase::Pending => (false, "Bootstrapping"),
         Phase::Unavailable => (false, "NoQuorum"),
     };
@@ -223,6 +233,20 @@ mod tests {
         store.members[0].healthy = true;
         tell_ages(&mut store, &before, time(130));
         assert_eq!(store.members[0].silent_s, 0);
+    }
+
+    #[test]
+    fn a_quorum_of_founders_is_available_before_the_last_one_comes() {
+        let plan = Plan { phase: Phase::Bootstrapping, ..Plan::default() };
+        let available = |leader: Option<Option<u64>>| {
+            let store = leader.map(|leader| StoreFacts { leader, ..StoreFacts::default() });
+            let facts = Facts { store, ..Facts::default() };
+            conditions(&facts, &plan, &[], 1, Timestamp::UNIX_EPOCH)[0].status.clone()
+        };
+        assert_eq!(
+            [available(None), available(Some(None)), available(Some(Some(4)))],
+            ["False", "False", "True"]
+        );
     }
 
     #[test]
