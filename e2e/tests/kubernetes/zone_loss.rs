@@ -1,4 +1,5 @@
-//! The leader's zone is cut off: how soon the status names the next leader, and how long clients wait that connect anew.
+//! The leader's zone is cut off: how soon the status names the next leader, and how long clients wait that connect anew. And a
+//! cluster that is made meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -139,5 +140,47 @@ fn another_operator_tells_it_after_the_loss_of_the_first_ones_zone() -> Result<(
     store.wait_ready(3, CHANGE_TIMEOUT)?;
     let limit = TAKEN_OVER_TIMEOUT + TOLD_TIMEOUT;
     ensure!(told <= limit, "the status named the next leader only after {} ms", told.as_millis());
+    Ok(())
+}
+
+/// Makes a StoreCluster while a node is not ready: the founders in the other zones serve.
+fn made_without(store: &Store, out: &Node) -> Result<()> {
+    until(&format!("{} to be unreachable", out.name), CHANGE_TIMEOUT, || {
+        let taints = lab().0.kubectl(&["get", "node", out.name, "-o", "jsonpath={.spec.taints[*].key}"])?;
+        ensure!(taints.contains("node.kubernetes.io/unreachable"), "taints: {taints}");
+        Ok(())
+    })?;
+    store.apply(3, "")?;
+    until("two of three founders to serve", CHANGE_TIMEOUT, || {
+        let state = store.get(
+            ".status.readyMembers} {.status.phase} {.status.conditions[0].status} {.status.waitingFor",
+        )?;
+        let pod = format!("store-{}-0", out.zone);
+        let wanted = format!("2 Bootstrapping True founding members {pod} to start: 2 of 3 have");
+        ensure!(state == wanted, "{state}");
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs root: make test"]
+fn a_cluster_made_while_a_zone_is_out_has_it_when_it_is_back() -> Result<()> {
+    let store = Store::namespace("zone-out")?;
+    let node = node_without_operator()?;
+    let began = Instant::now();
+    lab().0.cut(node)?;
+    let made = made_without(&store, node);
+    lab().0.heal(node)?;
+    made?;
+    let healed = began.elapsed();
+    store.wait_ready(3, CHANGE_TIMEOUT)?;
+    println!(
+        "made without {}: served after {} s, whole {} s after the zone was back",
+        node.zone,
+        healed.as_secs(),
+        (began.elapsed() - healed).as_secs(),
+    );
+    let zones = store.get(".status.members[*].zone")?;
+    ensure!(zones == NODES.map(|node| node.zone).join(" "), "members are in {zones}");
     Ok(())
 }
