@@ -1,5 +1,6 @@
 //! Agreement: no two members ever commit different values at one index, not even one member before and after a restart
-//! (Raft: State Machine Safety; Paxos Made Simple 2.1: only a single value is chosen; Zab: Agreement, Total order).
+//! (Raft: State Machine Safety; Paxos Made Simple 2.1: only a single value is chosen; Zab: Agreement, Total order). Along what is committed
+//! epochs never fall (Zab 2011, section III: local and global primary order; Raft: terms of a log, thesis 3.5); in a log of slots they may.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,13 @@ impl Agreement {
         if self.protocol == ProtocolKind::MultiPaxos {
             // A value may have been accepted in several ballots; it is one value.
             entry.epoch = Epoch(0);
+        }
+        let (before, behind) =
+            (self.agreed.get(&entry.index.previous()), self.agreed.get(&entry.index.next()));
+        let falls = before.is_some_and(|(_, before)| before.epoch > entry.epoch)
+            || behind.is_some_and(|(_, behind)| behind.epoch < entry.epoch);
+        if falls {
+            return Err(format!("{id} committed {entry:?} between {before:?} and {behind:?}: epochs fall"));
         }
         match self.agreed.get(&entry.index) {
             None => drop(self.agreed.insert(entry.index, (id, entry))),
