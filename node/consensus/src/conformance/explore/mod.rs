@@ -14,6 +14,7 @@ mod node;
 #[cfg(feature = "mutants")]
 mod planted;
 mod scene;
+mod stories;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
