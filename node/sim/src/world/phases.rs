@@ -202,8 +202,10 @@ impl World {
             .membership()
             .map(|membership| membership.members.keys().copied().collect())
             .unwrap_or_default();
+        let with_data: Vec<MemberId> =
+            members.into_iter().filter(|id| !self.without_data.contains(id)).collect();
         let mut hashes = BTreeSet::new();
-        for id in members.iter().filter(|id| !self.without_data.contains(id)) {
+        for id in &with_data {
             let host = self.machines.get(id).and_then(|machine| machine.host.as_ref());
             let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { continue };
             let reader = replica.state().reader();
@@ -217,7 +219,7 @@ impl World {
             let what = format!("members that applied the same hold different states: {hashes:?}");
             return Err(Kind::States.found()(what));
         }
-        self.finish_watches(members[0]).map_err(Kind::Watches.found())?;
+        self.finish_watches(with_data[0]).map_err(Kind::Watches.found())?;
         let records = &self.clients.records;
         self.report.operations = records.len() as u64;
         self.report.acknowledged = records.iter().filter(|record| clients::is_success(record)).count() as u64;
