@@ -90,6 +90,8 @@ bugs! {
     PromiseBeforeSync: [MultiPaxos],
     /// A proposer counts its own promise before it is durable. Epochs: it asks for the same ballot again after a crash.
     OwnPromiseBeforeSync: [MultiPaxos],
+    /// A leader that waits for its stop sends what its log holds behind it, too, as proposed in its own ballot. Proposed.
+    UnproposedBehindStop: [MultiPaxos],
     /// A new leader does not wait for the value of a slot that witnesses alone told of. Agreement: it may be chosen.
     HeaderHidesChoice: [MultiPaxos],
     /// An acceptance leaves before it is durable (Paxos Made Simple 2.5). Agreement.

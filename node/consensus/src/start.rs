@@ -1,6 +1,6 @@
 //! What keeps a member from starting.
 
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 use crate::id::Index;
 use crate::log::Missing;
 use crate::membership::{Malformed, Membership};
@@ -24,13 +24,7 @@ pub enum StartError {
 impl StartError {
     /// The membership in a recovered entry, if it is one.
     pub(crate) fn membership(entry: &Entry) -> Result<Option<Membership>, Self> {
-        match entry.kind {
-            Kind::Membership => {
-                let membership = Membership::decode(&entry.payload);
-                membership.map(Some).map_err(|Malformed| Self::Membership(entry.index))
-            }
-            Kind::Command | Kind::NoOp | Kind::Header => Ok(None),
-        }
+        Membership::of(entry).map_err(|Malformed| Self::Membership(entry.index))
     }
 }
 
@@ -42,7 +36,7 @@ mod tests {
     use crate::config::Config;
     use crate::conformance::log::MemoryLog;
     use crate::effect::Write;
-    use crate::entry::{HardState, SnapshotMark};
+    use crate::entry::{HardState, Kind, SnapshotMark};
     use crate::id::{Epoch, MemberId, Time, WriteId};
     use crate::kind::ProtocolKind;
 

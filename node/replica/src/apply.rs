@@ -98,12 +98,14 @@ impl Replica {
     /// Makes no-ops of memberships that were decided and have no effect ([`Membership::follows`]).
     fn pass_over_void(&self, entries: &mut [Entry]) {
         let mut present = None;
-        for entry in entries.iter_mut().filter(|entry| entry.kind == Kind::Membership) {
+        for entry in entries {
+            let Ok(Some(next)) = Membership::of(entry) else { continue };
             let present = present
                 .get_or_insert_with(|| Membership::decode(self.state.membership()).unwrap_or_default());
-            match Membership::decode(&entry.payload) {
-                Ok(next) if next.follows(present, self.layout) => *present = next,
-                Ok(_) | Err(_) => (entry.kind, entry.payload) = (Kind::NoOp, bytes::Bytes::new()),
+            if next.follows(present, self.layout) {
+                *present = next;
+            } else {
+                (entry.kind, entry.payload) = (Kind::NoOp, bytes::Bytes::new());
             }
         }
     }
@@ -113,9 +115,8 @@ impl Replica {
         for entry in entries {
             for change in std::mem::take(&mut self.changes) {
                 let lost = change.index == entry.index && change.epoch != entry.epoch;
-                let settled = entry.kind == Kind::Membership
-                    && entry.index >= change.index
-                    && Membership::decode(&entry.payload).is_ok_and(|membership| !membership.is_joint());
+                let settled = entry.index >= change.index
+                    && matches!(Membership::of(entry), Ok(Some(membership)) if !membership.is_joint());
                 if lost {
                     self.refuse(change.origin, Failure::Lost);
                 } else if settled {

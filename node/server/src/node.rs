@@ -251,10 +251,10 @@ impl Node {
         self.shows.leadership.borrow().leader.is_some()
     }
 
-    /// This member's role; `None` before it is known as a member.
+    /// This member's role; `None` before it is known as a member. A removed witness is one until it ends.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
-        self.shows.membership.borrow().members.get(&self.id).map(|member| member.role)
+        self.shows.membership.borrow().role(self.id)
     }
 
     /// Whether this member is a learner.

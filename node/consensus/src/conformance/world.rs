@@ -252,8 +252,7 @@ impl World {
         for entry in entries {
             assert!(entry.kind != Kind::Command || !witness, "witness {id} holds data");
             assert!(entry.kind != Kind::Header || witness, "{id} holds no data at {}", entry.index);
-            if entry.kind == Kind::Membership {
-                let next = Membership::decode(&entry.payload).expect("a membership");
+            if let Some(next) = Membership::of(&entry).expect("a membership") {
                 let node = self.nodes.get_mut(&id).expect("a node");
                 if next.follows(&node.applied_membership, node.log.layout) {
                     node.applied_membership = next;

@@ -6,6 +6,7 @@ mod stack;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Refusal;
+use crate::entry::{Entry, Kind};
 use crate::id::{Index, MemberId};
 use crate::log::Layout;
 use crate::quorum::Quorum;
@@ -79,6 +80,17 @@ pub enum Invalid {
 }
 
 impl Membership {
+    /// The membership in an entry; `None` in one of another kind.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it can't be decoded.
+    pub fn of(entry: &Entry) -> Result<Option<Self>, Malformed> {
+        match entry.kind {
+            Kind::Membership => Self::decode(&entry.payload).map(Some),
+            Kind::Command | Kind::NoOp | Kind::Header => Ok(None),
+        }
+    }
+
     /// Members that vote now.
     #[must_use]
     pub fn voters(&self) -> BTreeSet<MemberId> {
@@ -103,11 +115,17 @@ impl Membership {
         self.members.get(&id).or_else(|| self.outgoing.get(&id))
     }
 
-    /// Whether a member holds headers only; one that was removed, too, since it may not know yet.
+    /// What a member may do; `None` if it is none. A witness is one for good: one that was removed may not know yet, and has no data.
+    #[must_use]
+    pub fn role(&self, id: MemberId) -> Option<Role> {
+        let removed = self.removed_witnesses.contains(&id).then_some(Role::Witness);
+        self.member(id).map(|member| member.role).or(removed)
+    }
+
+    /// Whether a member holds headers only.
     #[must_use]
     pub fn is_witness(&self, id: MemberId) -> bool {
-        self.member(id).is_some_and(|member| member.role == Role::Witness)
-            || self.removed_witnesses.contains(&id)
+        self.role(id) == Some(Role::Witness)
     }
 
     /// Whether a member was removed and is not needed any more: on its way out it still counts in the old configuration's quorums.
@@ -221,5 +239,31 @@ mod tests {
         let joint = of([1, 2, 3]).towards(target);
         assert!(joint.is_joint() && !joint.is_gone(MemberId(1)));
         assert!(joint.settled().is_gone(MemberId(1)));
+    }
+
+    #[test]
+    fn a_removed_witness_never_passes_for_a_member_with_data() {
+        let mut before = of([1, 2, 3]);
+        before.members.get_mut(&MemberId(3)).unwrap().role = Role::Witness;
+        let removal = |id| {
+            let mut target = before.clone();
+            target.members.remove(&MemberId(id));
+            target.removed.insert(MemberId(id));
+            before.towards(target)
+        };
+        let joint = removal(3);
+        let later = joint.settled().towards(joint.settled());
+        for membership in [&joint, &joint.settled(), &later] {
+            assert_eq!(membership.role(MemberId(3)), Some(Role::Witness));
+        }
+        assert_eq!(removal(2).settled().role(MemberId(2)), None);
+    }
+
+    #[test]
+    fn a_membership_of_slots_counts_behind_its_own_forerunner_only() {
+        let [present, next, later] = [4, 5, 6].map(|version| Membership { version, ..of([1]) });
+        assert!(next.follows(&present, Layout::Slots) && !later.follows(&present, Layout::Slots));
+        assert!(!present.follows(&present, Layout::Slots) && !present.follows(&next, Layout::Slots));
+        assert!(present.follows(&next, Layout::Tail), "a log that is cut has no others");
     }
 }

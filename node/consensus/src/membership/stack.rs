@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Membership;
-use crate::entry::{Entry, Kind, SnapshotMark};
+use crate::entry::{Entry, SnapshotMark};
 use crate::id::Index;
 use crate::log::LogRead;
 use crate::mutants::mutant;
@@ -40,9 +40,7 @@ impl Stack {
 
     /// Takes over the membership in an appended entry.
     pub(crate) fn note(&mut self, entry: &Entry) {
-        if entry.kind == Kind::Membership {
-            let membership =
-                Membership::decode(&entry.payload).expect("a leader appends well-formed memberships");
+        if let Some(membership) = Membership::of(entry).expect("a leader appends well-formed memberships") {
             self.0.push_back((entry.index, membership));
         }
     }

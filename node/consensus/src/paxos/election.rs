@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::reconfiguration::membership;
 use super::{Backlog, Body, Leading, PartState, Paxos, Progress, Rounds};
 use crate::entry::{Entry, Kind};
 use crate::id::{Epoch, Index, MemberId, Time, WriteId};
@@ -184,7 +183,7 @@ impl Paxos {
     }
 
     /// A write became durable: this member's own promise may count now, or its last stop be stored.
-    pub(super) fn own_promise_persisted(&mut self, log: &dyn LogRead) {
+    pub(super) fn promise_persisted(&mut self, log: &dyn LogRead) {
         let PartState::Preparing(preparing) = &mut self.part else { return };
         preparing.own_promise.take_if(|write| self.outbox.is_persisted(*write));
         self.count_promises(log);
@@ -246,7 +245,8 @@ impl Paxos {
             let hole =
                 || Entry { index: slot, epoch: self.promised, kind: Kind::NoOp, payload: Bytes::new() };
             let value = Entry { epoch: self.promised, ..highest.unwrap_or_else(hole) };
-            let next = membership(&value).filter(|next| next.follows(&present, Layout::Slots));
+            let next =
+                Membership::of(&value).ok().flatten().filter(|next| next.follows(&present, Layout::Slots));
             stopped = next.as_ref().is_some_and(Membership::is_joint);
             settled |= next.is_some();
             present = next.unwrap_or(present);

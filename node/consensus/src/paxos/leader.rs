@@ -78,7 +78,8 @@ impl Paxos {
             let PartState::Leader(leading) = &self.part else { return };
             let Some(progress) = leading.progress.get(&id) else { return };
             let may = progress.may_send(self.config.inflight_appends_max, self.config.inflight_bytes_max);
-            let (next, end, stop) = (progress.next, leading.end, leading.stop);
+            let (next, stop) = (progress.next, leading.stop);
+            let end = if mutant!(UnproposedBehindStop) { self.view(log).last_index() } else { leading.end };
             if !may || next > end {
                 return;
             }

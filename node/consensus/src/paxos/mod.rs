@@ -9,7 +9,7 @@
 //! | `Promise` | acceptor | proposer | the promised ballot | phase 1b |
 //! | `Refused` | acceptor | proposer | the promised ballot | 2.2, end: an optimisation |
 //! | `Behind` | acceptor | proposer | nothing | ours: a promise can't tell of chosen slots that are in a snapshot only |
-//! | snapshot (`Effect::SendSnapshot`) | any member with data | one that lies before its log | the state, in the caller's stream | ours: thesis 5; values that are chosen may be learned from anybody (Paxos Made Simple 2.3) |
+//! | snapshot | leader; acceptor behind `Behind` | one that lies before its log | nothing: what is applied is chosen | 2.3: a learner may learn from any other |
 //! | `Accept` | leader | everybody else | nothing: its own acceptance counts when durable | phase 2a |
 //! | `Accepted` | acceptor | leader | the values with their ballot | phase 2b |
 //! | `Beat` | leader | everybody else | nothing | ours: Raft's heartbeat, thesis 3.4; carries the chosen prefix, and a round of reads |
@@ -59,7 +59,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::effect::{Effect, Refusal};
-use crate::entry::{Entry, HardState, Kind, SnapshotMark};
+use crate::entry::{Entry, HardState, SnapshotMark};
 use crate::flow::{Backlog, Progress};
 use crate::handover::Handover;
 use crate::hurry::Hurry;
@@ -228,9 +228,7 @@ impl Paxos {
 
     fn note_membership(&mut self, entry: &Entry) {
         self.accepted_memberships.remove(&entry.index);
-        if entry.kind == Kind::Membership {
-            let membership =
-                Membership::decode(&entry.payload).expect("a leader proposes well-formed memberships");
+        if let Some(membership) = Membership::of(entry).expect("a leader proposes well-formed memberships") {
             self.accepted_memberships.insert(entry.index, membership);
         }
     }
@@ -323,7 +321,7 @@ impl Paxos {
         self.outbox.persisted(id);
         self.disk.persisted(id, self.now, &self.config);
         self.stop.persisted(id);
-        self.own_promise_persisted(log);
+        self.promise_persisted(log);
         self.own_values_persisted(log);
     }
 

@@ -65,12 +65,7 @@ fn leaving(joint: &Membership) -> BTreeSet<MemberId> {
 
 /// Whether a value may be the last one that its voters choose: it is, unless it is void (see [`Membership::follows`]).
 pub(super) fn may_stop(value: &Entry) -> bool {
-    membership(value).is_some_and(|membership| membership.is_joint())
-}
-
-/// The membership in a value.
-pub(super) fn membership(value: &Entry) -> Option<Membership> {
-    (value.kind == Kind::Membership).then(|| Membership::decode(&value.payload).ok()).flatten()
+    matches!(Membership::of(value), Ok(Some(membership)) if membership.is_joint())
 }
 
 impl Paxos {

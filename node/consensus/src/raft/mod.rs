@@ -12,7 +12,7 @@
 //! | `HeartbeatReply` | follower | leader | the term | thesis 6.4 |
 //! | `Read`, `ReadReply` | follower, leader | leader, follower | nothing | thesis 6.4 |
 //! | `TimeoutNow` | leader | its successor | nothing | thesis 3.10 |
-//! | snapshot (`Effect::SendSnapshot`) | leader | a member that lacks the log before the leader's | the state, in the caller's stream | thesis 5 |
+//! | snapshot | leader | a member that lies before its log | nothing: what is applied is committed | thesis 5 |
 //! | `Removed` | any member | one that was removed | the removal is committed | thesis 4.2.3 |
 //!
 //! Memberships are in force when appended (thesis 4.1), voters change through a joint membership (4.3), and a leader starts

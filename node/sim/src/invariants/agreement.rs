@@ -51,3 +51,27 @@ impl Agreement {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_consensus::entry::Kind;
+
+    fn committed(protocol: ProtocolKind, entries: &[(u64, u64)]) -> Result<(), String> {
+        let mut agreement = Agreement::new(protocol);
+        entries.iter().try_for_each(|(index, epoch)| {
+            let (index, epoch, payload) = (Index(*index), Epoch(*epoch), bytes::Bytes::new());
+            agreement.check(MemberId(1), Entry { index, epoch, kind: Kind::NoOp, payload })
+        })
+    }
+
+    #[test]
+    fn epochs_that_fall_are_found_from_either_side() {
+        for protocol in [ProtocolKind::Raft, ProtocolKind::Zab] {
+            assert_eq!(committed(protocol, &[(1, 2), (2, 2), (3, 5)]), Ok(()));
+            assert!(committed(protocol, &[(1, 2), (2, 1)]).is_err());
+            assert!(committed(protocol, &[(2, 1), (1, 2)]).is_err(), "told of the later one first");
+        }
+        assert_eq!(committed(ProtocolKind::MultiPaxos, &[(1, 2), (2, 1)]), Ok(()));
+    }
+}

@@ -184,8 +184,7 @@ impl Chosen {
 
     fn found_chosen(&mut self, entry: &Entry) {
         self.judged = entry.index;
-        if entry.kind == Kind::Membership
-            && let Ok(next) = Membership::decode(&entry.payload)
+        if let Ok(Some(next)) = Membership::of(entry)
             && self.voters.as_ref().is_none_or(|present| next.follows(present, Layout::Slots))
         {
             self.voters = Some(next.settled());

@@ -115,24 +115,8 @@ impl Electable {
 
 #[cfg(test)]
 mod tests {
-    use quorate_consensus::membership::{Member, Role};
-
     use super::*;
-
-    fn membership(voters: &[u64], learners: &[u64]) -> Membership {
-        let member = |id: u64, role| Member {
-            id: MemberId(id),
-            name: String::new(),
-            peer_urls: Vec::new(),
-            client_urls: Vec::new(),
-            role,
-            zone: String::new(),
-            leader_priority: 0,
-        };
-        let voters = voters.iter().map(|id| member(*id, Role::Voter));
-        let members = voters.chain(learners.iter().map(|id| member(*id, Role::Learner)));
-        Membership { members: members.map(|it| (it.id, it)).collect(), ..Membership::default() }
-    }
+    use crate::invariants::memberships::sample::membership;
 
     /// Members as (id, epoch and index of the last entry, membership); entry 5 of epoch 2 is committed by 1, whoever ends there has it.
     fn judged(members: &[(u64, (u64, u64), &Membership)]) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use quorate_consensus::entry::{Entry, Kind};
+use quorate_consensus::entry::Entry;
 use quorate_consensus::id::{Index, MemberId};
 use quorate_consensus::log::Layout;
 use quorate_consensus::membership::Membership;
@@ -32,8 +32,7 @@ impl Memberships {
             return Ok(());
         }
         self.through = entry.index;
-        if entry.kind == Kind::Membership
-            && let Ok(next) = Membership::decode(&entry.payload)
+        if let Ok(Some(next)) = Membership::of(entry)
             && next.follows(&self.present, self.layout)
         {
             self.decided.insert(entry.index, entry.payload.clone());
@@ -63,5 +62,56 @@ impl Memberships {
             )),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// Made-up memberships, for tests.
+#[cfg(test)]
+pub(super) mod sample {
+    use super::*;
+    use quorate_consensus::membership::{Member, Role};
+
+    pub(in crate::invariants) fn membership(voters: &[u64], learners: &[u64]) -> Membership {
+        let member = |id: u64, role| Member {
+            id: MemberId(id),
+            name: String::new(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            role,
+            zone: String::new(),
+            leader_priority: 0,
+        };
+        let voters = voters.iter().map(|id| member(*id, Role::Voter));
+        let members = voters.chain(learners.iter().map(|id| member(*id, Role::Learner)));
+        Membership { members: members.map(|it| (it.id, it)).collect(), ..Membership::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_consensus::entry::Kind;
+    use quorate_consensus::id::Epoch;
+
+    fn of(version: u64, voters: &[u64]) -> Membership {
+        Membership { version, ..sample::membership(voters, &[]) }
+    }
+
+    fn decided(layout: Layout, memberships: &[Membership]) -> Result<(), String> {
+        let mut known = Memberships::new(layout);
+        (1..).zip(memberships).try_for_each(|(index, membership)| {
+            let payload = membership.encode();
+            known.decided(&Entry { index: Index(index), epoch: Epoch(1), kind: Kind::Membership, payload })
+        })
+    }
+
+    #[test]
+    fn voters_that_change_without_a_stop_are_found() {
+        let (first, second) = (of(1, &[1, 2, 3]), of(2, &[1, 2, 4]));
+        let stop = Membership { outgoing: first.members.clone(), ..second.clone() };
+        assert!(decided(Layout::Slots, &[first.clone(), second.clone()]).is_err());
+        assert_eq!(decided(Layout::Slots, &[first.clone(), stop, of(3, &[1, 2, 4])]), Ok(()));
+        assert_eq!(decided(Layout::Slots, &[first.clone(), of(1, &[1, 2, 4])]), Ok(()), "void");
+        assert_eq!(decided(Layout::Tail, &[first, second]), Ok(()), "judged by its quorums");
     }
 }

@@ -51,3 +51,17 @@ impl Progress {
         self.seen.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_behind_the_durable_state_is_found() {
+        let mut progress = Progress::default();
+        progress.persisted(MemberId(1), 7);
+        assert_eq!(progress.started(MemberId(1), 7), Ok(()));
+        assert!(progress.started(MemberId(1), 6).is_err());
+        assert_eq!(progress.started(MemberId(2), 0), Ok(()), "it had none");
+    }
+}

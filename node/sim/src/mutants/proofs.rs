@@ -115,7 +115,7 @@ fn of_consensus(bug: OfConsensus) -> &'static [Kind] {
         | It::CommitFromUnsynced
         | It::InitialHistoryCommittedEarly
         | It::LateTruncObeyed => DECIDED_TWICE,
-        It::AcceptLowerBallot | It::HoleApplied => NOT_PROPOSED,
+        It::AcceptLowerBallot | It::HoleApplied | It::UnproposedBehindStop => NOT_PROPOSED,
         It::WitnessLeads => &[Kind::Roles],
         It::Zookeeper4685 => &[Kind::Stuck],
         It::RaftReadWithoutRound
