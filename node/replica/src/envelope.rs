@@ -294,6 +294,7 @@ fn failure_code(failure: Failure) -> (u32, u64) {
         Failure::Unhealthy => 16,
         Failure::Learner => 17,
         Failure::Witness => 18,
+        Failure::NotMember => 19,
     };
     (code, 0)
 }
@@ -318,6 +319,7 @@ fn failure(code: u32, leader: u64) -> Option<Failure> {
         16 => Failure::Unhealthy,
         17 => Failure::Learner,
         18 => Failure::Witness,
+        19 => Failure::NotMember,
         _ => return None,
     })
 }

@@ -146,4 +146,7 @@ pub enum Failure {
     /// This member is a witness and has no data.
     #[error("not supported on a witness")]
     Witness,
+    /// This member's membership does not name it: it joins and reads what was before it, or was removed.
+    #[error("not a member yet")]
+    NotMember,
 }

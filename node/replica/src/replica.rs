@@ -7,7 +7,7 @@ use quorate_consensus::effect::{Effect, Refusal, Write};
 use quorate_consensus::id::{Epoch, Index, MemberId, ReadId, Time};
 use quorate_consensus::input::{Input, Proposal, ProposalId};
 use quorate_consensus::log::Layout;
-use quorate_consensus::membership::Membership;
+use quorate_consensus::membership::{Membership, Role};
 use quorate_consensus::protocol::{Part, Protocol, Status};
 use quorate_state::machine::StateMachine;
 use quorate_storage::backend::Backend;
@@ -216,8 +216,14 @@ impl Replica {
             Request::Command(_) | Request::Read | Request::KeepAlive(_) | Request::TimeToLive(_) => true,
             Request::ReadMembership | Request::Change(_) | Request::Transfer(_) => false,
         };
-        if needs_data && self.membership().is_witness(self.id) {
-            self.reply(id, Err(Failure::Witness));
+        let refusal = match self.membership().role(self.id) {
+            Some(Role::Voter | Role::Learner) => None,
+            Some(Role::Witness) => Some(Failure::Witness),
+            // One that joins reads memberships from before it was added: it may turn out to be a witness.
+            None => Some(Failure::NotMember),
+        };
+        if let Some(refusal) = refusal.filter(|_| needs_data) {
+            self.reply(id, Err(refusal));
             return Ok(());
         }
         let origin = Origin { member: self.id, request: id };

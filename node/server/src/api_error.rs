@@ -87,6 +87,7 @@ errors! {
     CORRUPT = DataLoss "corrupt cluster";
     NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition "rpc not supported for learner";
     NOT_SUPPORTED_FOR_WITNESS = Unavailable "this member is a witness, which votes and holds no data: ask another member";
+    NOT_A_MEMBER = Unavailable "this member is still joining the cluster, or was removed from it: ask another member";
     BAD_LEADER_TRANSFEREE = FailedPrecondition "bad leader transferee";
     WRONG_DOWNGRADE_VERSION_FORMAT = InvalidArgument "wrong downgrade target version format";
     INVALID_DOWNGRADE_TARGET_VERSION = InvalidArgument "invalid downgrade target version";
@@ -126,6 +127,7 @@ pub fn failure(failure: Failure) -> ApiError {
         Failure::Unhealthy => MEMBER_NOT_ENOUGH_STARTED,
         Failure::Learner => NOT_SUPPORTED_FOR_LEARNER,
         Failure::Witness => NOT_SUPPORTED_FOR_WITNESS,
+        Failure::NotMember => NOT_A_MEMBER,
     }
 }
 

@@ -51,10 +51,15 @@ impl Check {
                 Err("alarm activated: CORRUPT".into())
             }
             Self::DataCorruption => Ok(()),
-            // A witness has nothing to read: it does its part while it follows a leader.
+            // A witness has nothing to read: it does its part while it is known and follows a leader.
             Self::SerializableRead if node.is_witness() => Ok(()),
-            Self::LinearizableRead if node.is_witness() && node.has_leader() => Ok(()),
-            Self::LinearizableRead if node.is_witness() => Err("the witness follows no leader".into()),
+            Self::LinearizableRead if node.is_witness() && !node.has_leader() => {
+                Err("the witness follows no leader".into())
+            }
+            Self::LinearizableRead if node.is_witness() && !node.is_known() => {
+                Err("the witness is still joining the cluster".into())
+            }
+            Self::LinearizableRead if node.is_witness() => Ok(()),
             Self::SerializableRead => match node.local_reader() {
                 Some(_) => Ok(()),
                 None => Err("range error: nothing was read yet".into()),

@@ -257,6 +257,18 @@ impl Node {
         self.shows.membership.borrow().role(self.id)
     }
 
+    /// Whether the members know this one as it is configured. One that joins knows itself only when it has read that.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let config = &self.config;
+        self.shows.membership.borrow().members.get(&self.id).is_some_and(|member| {
+            member.name == config.name
+                && member.client_urls == config.advertise_client_urls
+                && member.zone == config.zone
+                && member.leader_priority == config.leader_priority
+        })
+    }
+
     /// Whether this member is a learner.
     #[must_use]
     pub fn is_learner(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::policy::{OnLearner, POLICIES};
 /// Services that clients know and this version does not have.
 const ABSENT: &[&str] = &["etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election"];
 
-/// What a witness serves: it knows the members, and has no data.
+/// What a witness and a member that joins serve: they know of the members, and have no data.
 const WITHOUT_DATA: &[&str] =
     &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote", "MoveLeader", "Status"];
 
@@ -62,15 +62,14 @@ impl Rpc {
         if ABSENT.contains(&self.service) {
             return Some(api_error::not_there_yet(&format!("{}/{}", self.service, self.method)));
         }
-        match node.role()? {
-            Role::Learner if on_learner == OnLearner::Refuses => {
-                Some(api_error::NOT_SUPPORTED_FOR_LEARNER.into())
-            }
-            Role::Witness if !WITHOUT_DATA.contains(&self.method) => {
-                Some(api_error::NOT_SUPPORTED_FOR_WITNESS.into())
-            }
-            Role::Voter | Role::Learner | Role::Witness => None,
-        }
+        let needs_data = !WITHOUT_DATA.contains(&self.method);
+        let error = match node.role() {
+            Some(Role::Learner) if on_learner == OnLearner::Refuses => api_error::NOT_SUPPORTED_FOR_LEARNER,
+            Some(Role::Witness) if needs_data => api_error::NOT_SUPPORTED_FOR_WITNESS,
+            None if needs_data => api_error::NOT_A_MEMBER,
+            Some(Role::Voter | Role::Learner | Role::Witness) | None => return None,
+        };
+        Some(error.into())
     }
 
     fn series(&self) -> &Series {

@@ -145,15 +145,7 @@ fn host_config(config: &Config, identity: &Identity) -> HostConfig {
 async fn publish(node: Arc<Node>) {
     let config = &node.config;
     loop {
-        let known = {
-            let membership = node.shows.membership.borrow();
-            membership.members.get(&node.id).is_some_and(|member| {
-                member.name == config.name
-                    && member.client_urls == config.advertise_client_urls
-                    && member.zone == config.zone
-                    && member.leader_priority == config.leader_priority
-            })
-        };
+        let known = node.is_known();
         if known && node.has_leader() {
             tracing::info!("ready to serve client requests");
             return;

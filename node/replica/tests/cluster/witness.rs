@@ -7,6 +7,7 @@ use quorate_consensus::kind::ProtocolKind;
 use quorate_replica::event::Request;
 use quorate_replica::host::Host;
 use quorate_replica::output::{Answer, Failure};
+use quorate_state::machine::LEVEL;
 use quorate_state::request::Range;
 
 use crate::{Cluster, GROUP, WITNESS};
@@ -93,5 +94,24 @@ fn a_witness_knows_the_members_for_certain_while_a_quorum_confirms_it() {
         let name = cluster.ask(WITNESS, Request::ReadMembership);
         cluster.run(20_000);
         assert!(!matches!(cluster.answer(name), Some(Ok(_))), "{protocol}: nobody confirms it");
+    }
+}
+
+#[test]
+fn a_member_that_its_membership_does_not_name_serves_nobody() {
+    for protocol in ProtocolKind::ALL {
+        let mut cluster = Cluster::new(protocol);
+        cluster.run(5_000);
+        // As one that joins is while it reads the memberships from before it was added.
+        let newcomer = MemberId(4);
+        cluster.start(newcomer, LEVEL).expect("it starts");
+        for request in [Request::Read, Request::KeepAlive(1), Request::TimeToLive(1)] {
+            let name = cluster.ask(newcomer, request);
+            cluster.run(100);
+            assert!(matches!(cluster.answer(name), Some(Err(Failure::NotMember))), "{protocol}");
+        }
+        let name = cluster.put(newcomer, 1);
+        cluster.run(100);
+        assert!(matches!(cluster.answer(name), Some(Err(Failure::NotMember))), "{protocol}");
     }
 }
