@@ -94,6 +94,9 @@ bugs! {
     OldSnapshotInstalled,
     /// The log is released when the state is applied, not when it is durable. Start.
     LogReleasedEarly,
+    /// A member that its membership does not name serves reads: a witness that joins does so from an empty state, until it has read
+    /// that it is one. Linearizability.
+    NewcomerServes,
     /// That a copy of a command was refused is told as if no copy was taken. Linearizability: denied and done.
     RefusedThoughTaken,
     /// The promotion of a learner is applied but not stored with the state (etcd #19563). Membership after a restart.

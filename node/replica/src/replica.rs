@@ -218,6 +218,7 @@ impl Replica {
         };
         let refusal = match self.membership().role(self.id) {
             Some(Role::Voter | Role::Learner) => None,
+            None if mutant!(NewcomerServes) => None,
             Some(Role::Witness) => Some(Failure::Witness),
             // One that joins reads memberships from before it was added: it may turn out to be a witness.
             None => Some(Failure::NotMember),

@@ -156,7 +156,11 @@ fn of_replica(bug: OfReplica) -> &'static [Kind] {
             &[Kind::Durable, Kind::Start, Kind::Progress, Kind::Ended, Kind::Order, Kind::States]
         }
         It::MessagesBeforeSync => TWO_LEADERS,
-        It::ReadIndexNotAwaited | It::ReadIdReused | It::ReadIdsStartOver | It::RefusedThoughTaken => STALE,
+        It::ReadIndexNotAwaited
+        | It::ReadIdReused
+        | It::ReadIdsStartOver
+        | It::RefusedThoughTaken
+        | It::NewcomerServes => STALE,
         // The state goes back, or what was committed lies behind the log's end, which every protocol asserts.
         It::OldSnapshotInstalled => &[Kind::Progress, Kind::Agreement, Kind::States, Kind::Assertion],
         It::LogReleasedEarly => &[Kind::Start, Kind::Ended],

@@ -125,7 +125,7 @@ impl World {
         if self.random.chance(10) {
             return self.move_member(asked, &membership);
         }
-        if self.witnesses > 0 && self.random.chance(40) {
+        if self.witnesses > 0 && self.random.chance(70) {
             return self.change_witnesses(asked, &membership);
         }
         let learner = membership.members.values().find(|member| member.role == Role::Learner);

@@ -16,6 +16,7 @@ use quorate_state::request::{
 };
 use quorate_state::response::Body;
 
+use super::sometimes::{NOT_MEMBER, WITNESS_ASKED};
 use super::{Happening, World};
 use crate::history::{Moment, Operation, Outcome, Record};
 use crate::random::Random;
@@ -294,8 +295,7 @@ impl World {
         if self.clients.stopped {
             return;
         }
-        let ids = self.machines.keys().filter(|id| !self.without_data.contains(id));
-        let ids: Vec<MemberId> = ids.copied().collect();
+        let ids: Vec<MemberId> = self.machines.keys().copied().collect();
         let member = ids[self.random.below(ids.len() as u64) as usize];
         if self.machines[&member].host.is_none() || self.paused(member).is_some() {
             if client < CLIENTS {
@@ -311,6 +311,10 @@ impl World {
         let id = RequestId(asked.order);
         let request = match &operation {
             Operation::Command(kind) => Request::Command(Command::new(kind.clone())),
+            // The server refuses it for the replica.
+            Operation::Read { serializable: true, .. } if self.without_data.contains(&member) => {
+                return self.plan(1, Happening::Ask { client });
+            }
             Operation::Read { range, serializable: true } => {
                 let host = self.machines[&member].host.as_ref();
                 let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { return };
@@ -333,6 +337,11 @@ impl World {
     pub(super) fn answered(&mut self, member: MemberId, id: RequestId, result: Result<Answer, Failure>) {
         let Some((client, at)) = self.clients.waiting.remove(&(member, id)) else { return };
         let answered = self.moment();
+        match result {
+            Err(Failure::Witness) => self.reached(WITNESS_ASKED),
+            Err(Failure::NotMember) => self.reached(NOT_MEMBER),
+            Ok(_) | Err(_) => {}
+        }
         let record = &mut self.clients.records[at];
         let keeps_alive = matches!(record.operation, Operation::KeepAlive { .. });
         record.outcome = match (&record.operation, result) {

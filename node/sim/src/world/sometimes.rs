@@ -17,7 +17,7 @@ use crate::history::{Moment, Operation, Outcome};
 use crate::seed;
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 20] = [
+pub const COMMON: [&str; 22] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
@@ -30,6 +30,8 @@ pub const COMMON: [&str; 20] = [
     "snapshot over a conflicting log",
     "membership changed under faults",
     "removed member told",
+    NOT_MEMBER,
+    WITNESS_ASKED,
     "damaged member refused to start",
     "lost member replaced",
     "read confirmed after a leader change",
@@ -58,6 +60,10 @@ pub fn of(protocol: ProtocolKind) -> &'static [&'static str] {
 const STOP_INTERRUPTED: &str = "stop entry interrupted by a crash of its leader";
 /// A member leads instead of one of a lower priority that runs.
 const PREFERRED: &str = "a preferred member led instead";
+/// A client came to a member that reads memberships from before it was added, or from behind its removal.
+pub(super) const NOT_MEMBER: &str = "client refused by a member that joins or leaves";
+/// A client came to a witness.
+pub(super) const WITNESS_ASKED: &str = "client refused by a witness";
 /// Uncommitted entries of a deposed leader that are looked after.
 const OPEN_MAX: u64 = 50;
 
