@@ -23,9 +23,15 @@ pub const LEARNER_PATIENCE_MAX_S: u64 = 6 * 60 * 60;
 /// A learner that has not caught up after so long is given up, and begins anew: copying the data takes less.
 pub const LEARNER_BEHIND_MAX_S: u64 = 6 * 60 * 60;
 
+/// Which of the objects that have had a name is meant: what is deleted must be the one that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uid(pub String);
+
 /// What is known of one pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
+    /// Kubernetes' id for it.
+    pub uid: Uid,
     /// Its container is ready.
     pub ready: bool,
     /// It is on its way out.
@@ -103,8 +109,8 @@ pub struct Facts {
     pub places: BTreeMap<String, Place>,
     /// Pods by name.
     pub pods: BTreeMap<String, PodFacts>,
-    /// Pods that have a volume claim.
-    pub claims: BTreeSet<String>,
+    /// Volume claims by pod.
+    pub claims: BTreeMap<String, Uid>,
     /// Replicas of the StatefulSets there are, by zone.
     pub replicas: BTreeMap<String, u32>,
     /// What the members say; `None` if none answered.
@@ -241,7 +247,7 @@ pub fn plan(facts: &Facts) -> Plan {
 }
 
 fn kept_replicas(facts: &Facts) -> BTreeMap<String, u32> {
-    let mut kept = replicas(facts.wanted.iter().filter(|place| facts.claims.contains(&place.pod)));
+    let mut kept = replicas(facts.wanted.iter().filter(|place| facts.claims.contains_key(&place.pod)));
     for (zone, count) in &facts.replicas {
         let most: &mut u32 = kept.entry(zone.clone()).or_default();
         *most = (*most).max(*count);
@@ -459,7 +465,7 @@ fn grow(view: &View<'_>) -> Thought {
     if view.facts.pods.contains_key(&pod) {
         return Some(Err(format!("the former pod {pod} to be gone")));
     }
-    if view.facts.claims.contains(&pod) {
+    if view.facts.claims.contains_key(&pod) {
         // What a former member of this place left is not this cluster's state any more.
         return Some(Ok(Step::DeleteClaim { pod }));
     }
@@ -497,7 +503,7 @@ fn shrink(view: &View<'_>) -> Thought {
 
 fn clear_claims(view: &View<'_>) -> Thought {
     let has_member = |pod: &String| view.store.members.iter().any(|member| member.pod == *pod);
-    let left = view.facts.claims.iter().find(|pod| !has_member(pod) && !view.is_wanted(pod))?;
+    let left = view.facts.claims.keys().find(|pod| !has_member(pod) && !view.is_wanted(pod))?;
     if view.facts.pods.contains_key(left) {
         return Some(Err(format!("pod {left} to end")));
     }

@@ -34,7 +34,7 @@ fn well(count: u32, wanted: u32) -> Facts {
         witness_zones: BTreeSet::new(),
         places: places(&names, &zones(), 9).into_iter().map(|place| (place.pod.clone(), place)).collect(),
         pods: there.iter().map(|place| (place.pod.clone(), ready.clone())).collect(),
-        claims: there.iter().map(|place| place.pod.clone()).collect(),
+        claims: there.iter().map(|place| (place.pod.clone(), Uid::default())).collect(),
         replicas: replicas(there.iter()),
         store: Some(StoreFacts { cluster_id: 7, leader: Some(1), members }),
     }
@@ -84,7 +84,7 @@ fn settle(facts: &mut Facts, plan: &Plan) {
         .collect();
     facts.pods.retain(|pod, _| pods.contains(pod));
     for pod in pods {
-        facts.claims.insert(pod.clone());
+        facts.claims.entry(pod.clone()).or_default();
         facts.pods.entry(pod).or_insert_with(|| PodFacts { ready: true, ..PodFacts::default() });
     }
     let running: Vec<String> =

@@ -68,7 +68,7 @@ async fn chosen_zones(client: &Client, basis: &Basis<'_>) -> Result<Vec<String>,
             if !zones.iter().all(fit) {
                 return Ok(vec![NO_ZONE.to_owned()]);
             }
-            let claims = kubernetes::look(client, &basis.names).await?.claims;
+            let claims = kubernetes::look(client, &basis.names).await?.claims.into_keys().collect();
             Ok(zones::where_claims_are(&basis.names, zones, &claims))
         }
     }

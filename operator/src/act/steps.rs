@@ -1,11 +1,15 @@
 //! Performing one step of a plan.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::DeleteParams;
-use kube::{Api, Client};
+use kube::api::{DeleteParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 use crate::names::Names;
-use crate::plan::{Facts, Step};
+use crate::plan::{Facts, Step, Uid};
 use crate::reconcile::ReconcileError;
 use crate::store::{Credentials, Store};
 
@@ -44,16 +48,28 @@ impl Hands<'_> {
                 self.leader().await?.remove(*id).await?
             }
             Step::DeleteClaim { pod } => {
-                let claims: Api<PersistentVolumeClaim> =
-                    Api::namespaced(self.client.clone(), &self.names.namespace);
-                gone(claims.delete(&self.names.claim(pod), &DeleteParams::default()).await.map(|_| ()))?;
+                if let Some(uid) = self.facts.claims.get(pod) {
+                    self.delete::<PersistentVolumeClaim>(&self.names.claim(pod), uid).await?;
+                }
             }
             Step::RestartPod { pod } => {
-                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.names.namespace);
-                gone(pods.delete(pod, &DeleteParams::default()).await.map(|_| ()))?;
+                if let Some(facts) = self.facts.pods.get(pod) {
+                    self.delete::<Pod>(pod, &facts.uid).await?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Deletes the object that was looked at, and no later one of its name: another operator may have acted meanwhile.
+    async fn delete<K>(&self, name: &str, uid: &Uid) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.names.namespace);
+        let preconditions = Preconditions { uid: Some(uid.0.clone()), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        gone(api.delete(name, &parameters).await.map(|_| ()))
     }
 
     async fn leader(&self) -> Result<Store, ReconcileError> {
@@ -67,10 +83,10 @@ impl Hands<'_> {
     }
 }
 
-/// What is gone already needs no deleting.
+/// What is gone already needs no deleting; where another one has its name by now (409), the next look decides.
 fn gone(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match result {
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
         other => other,
     }
 }

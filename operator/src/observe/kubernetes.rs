@@ -1,15 +1,15 @@
 //! What the API server says. Always asked anew: membership decisions on a cache would be decisions on the past.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodStatus};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 
 use crate::names::{Names, VOLUME, ZONE_LABEL};
-use crate::plan::PodFacts;
+use crate::plan::{PodFacts, Uid};
 
 /// `quorate-node`'s exit code when its data is lost.
 const DATA_LOST: i32 = 3;
@@ -19,8 +19,8 @@ const DATA_LOST: i32 = 3;
 pub struct Seen {
     /// Pods by name.
     pub pods: BTreeMap<String, PodFacts>,
-    /// Names of pods that have a claim.
-    pub claims: BTreeSet<String>,
+    /// Claims by the pod that they are for.
+    pub claims: BTreeMap<String, Uid>,
     /// Replicas by zone.
     pub replicas: BTreeMap<String, u32>,
 }
@@ -57,9 +57,13 @@ pub async fn look(client: &Client, names: &Names) -> Result<Seen, kube::Error> {
     seen.claims = claims
         .items
         .iter()
-        .filter_map(|claim| claim.name_any().strip_prefix(&prefix).map(str::to_owned))
+        .filter_map(|claim| Some((claim.name_any().strip_prefix(&prefix)?.to_owned(), uid(claim))))
         .collect();
     Ok(seen)
+}
+
+fn uid(object: &impl Resource<DynamicType = ()>) -> Uid {
+    Uid(object.meta().uid.clone().unwrap_or_default())
 }
 
 fn pod_facts(pod: &Pod, revision: Option<&str>) -> PodFacts {
@@ -76,6 +80,7 @@ fn pod_facts(pod: &Pod, revision: Option<&str>) -> PodFacts {
     });
     let own = pod.labels().get("controller-revision-hash");
     PodFacts {
+        uid: uid(pod),
         ready,
         deleting: pod.metadata.deletion_timestamp.is_some(),
         data_lost,

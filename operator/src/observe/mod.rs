@@ -23,8 +23,10 @@ pub fn facts(
 ) -> Facts {
     let kubernetes::Seen { pods, claims, replicas } = seen;
     let wanted = places(names, &record.zones, spec.members);
-    let known =
-        pods.keys().chain(&claims).chain(store.iter().flat_map(|store| store.members.iter().map(|m| &m.pod)));
+    let known = pods
+        .keys()
+        .chain(claims.keys())
+        .chain(store.iter().flat_map(|store| store.members.iter().map(|m| &m.pod)));
     let mut all: BTreeMap<String, Place> = known
         .filter_map(|pod| place(names, &record.zones, pod))
         .map(|place| (place.pod.clone(), place))
