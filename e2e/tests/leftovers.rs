@@ -1,7 +1,7 @@
 //! `down` leaves nothing behind, after a crash half-way too. Ends the embedded Kubernetes of this machine.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -47,8 +47,10 @@ fn nothing_is_left_behind() -> Result<()> {
     cluster.down()?;
     assert_nothing_is_left(&cluster)?;
     stopped_half_way(&cluster)?;
+    let mut orphan = without_a_parent(&cluster)?;
     cluster.down()?;
     assert_nothing_is_left(&cluster)?;
+    orphan.wait()?;
     stopped_half_way(&cluster)?;
     a_keeper_ends_what_its_owner_started(&cluster)?;
     cluster.up()?;
@@ -70,6 +72,15 @@ fn stopped_half_way(cluster: &Cluster) -> Result<()> {
     started?;
     ensure!(!cluster.is_up(), "half a cluster does not count as one");
     Ok(())
+}
+
+/// A `ctr` does not end with its parent if that is killed before it has asked for it. This one waits for a containerd that it can't find.
+fn without_a_parent(cluster: &Cluster) -> Result<Child> {
+    let socket = cluster.layout().run.join("n1.sock");
+    let ended = cluster.layout().root.join("no-such.sock");
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(ended).arg("--connect-timeout=1h").args(["run", "no-image"]).arg(socket);
+    Ok(ctr.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
 fn a_keeper_ends_what_its_owner_started(cluster: &Cluster) -> Result<()> {

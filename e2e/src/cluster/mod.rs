@@ -114,8 +114,9 @@ impl Cluster {
     /// Ends everything; files stay.
     fn end(&self) -> Result<()> {
         let layout = &self.layout;
-        Processes::of(layout).end_all()?;
-        node::end_containers(layout)?;
+        let processes = Processes::of(layout);
+        processes.end_all()?;
+        processes.end_around(&NODES.each_ref().map(|node| layout.socket(node)))?;
         cgroups::end_all()?;
         network::unmount(layout)?;
         network::remove()?;

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout::{DNS, Layout, Node};
 use super::processes::Processes;
@@ -68,26 +67,6 @@ pub(super) fn import(socket: &Path, archive: &Path) -> Result<()> {
     command::output(ctr(socket).args(["image", "import"]).arg(archive))
         .with_context(|| format!("import of {}", archive.display()))
         .map(|_| ())
-}
-
-/// Ends what outlives a containerd: its shims, by their socket's path. Pods' processes are found by their cgroups.
-pub(super) fn end_containers(layout: &Layout) -> Result<()> {
-    let run = layout.run.to_string_lossy().into_owned();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Ok(arguments) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let arguments = String::from_utf8_lossy(&arguments);
-        let program = arguments.split('\0').next().unwrap_or_default();
-        if program.contains("containerd-shim")
-            && arguments.contains(&run)
-            && let Some(pid) = Pid::from_raw(pid)
-        {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    Ok(())
 }
 
 fn containerd(layout: &Layout, node: &Node) -> String {

@@ -138,15 +138,40 @@ impl<'a> Processes<'a> {
         while started.iter().any(Started::runs) && began.elapsed() < END_TIMEOUT {
             std::thread::sleep(END_PAUSE);
         }
-        for process in started.iter().filter(|process| process.runs()) {
-            process.signal(Signal::KILL);
+        kill(&started)
+    }
+
+    /// Ends what talks to a containerd and is not in the list, by the containerd's socket among its arguments: shims outlive their
+    /// containerd, and a `ctr` may outlive a program that was killed while it started it. Pods' processes are found by their cgroups.
+    pub(super) fn end_around(&self, sockets: &[PathBuf]) -> Result<()> {
+        let mut around = Vec::new();
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let (Ok(arguments), Some(ticks)) = (std::fs::read(entry.path().join("cmdline")), started_at(pid))
+            else {
+                continue;
+            };
+            let arguments = String::from_utf8_lossy(&arguments);
+            let named = |argument: &str| sockets.iter().any(|socket| *socket == *Path::new(argument));
+            if arguments.split('\0').any(named) {
+                let name = arguments.split('\0').next().unwrap_or_default().to_owned();
+                around.push(Started { pid, ticks, name });
+            }
         }
-        while started.iter().any(Started::runs) && began.elapsed() < 2 * END_TIMEOUT {
-            std::thread::sleep(END_PAUSE);
-        }
-        match started.iter().find(|process| process.runs()) {
-            Some(process) => anyhow::bail!("{} (process {}) can't be ended", process.name, process.pid),
-            None => Ok(()),
-        }
+        kill(&around)
+    }
+}
+
+fn kill(started: &[Started]) -> Result<()> {
+    for process in started {
+        process.signal(Signal::KILL);
+    }
+    let began = Instant::now();
+    while started.iter().any(Started::runs) && began.elapsed() < END_TIMEOUT {
+        std::thread::sleep(END_PAUSE);
+    }
+    match started.iter().find(|process| process.runs()) {
+        Some(process) => anyhow::bail!("{} (process {}) can't be ended", process.name, process.pid),
+        None => Ok(()),
     }
 }
