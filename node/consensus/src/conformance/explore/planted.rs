@@ -24,7 +24,12 @@ const MISSED: &[(&str, &[Pair])] = &[
     ("nobody sends a snapshot here", &[(MultiPaxos, SnapshotWithoutBallots)]),
     (
         "a change of leaders in the middle of a change of voters, and what each of them proposes",
-        &[(Raft, ChangeBeforeOwnCommit), (Raft, ConfigurationAtApply), (MultiPaxos, StopBypassed)],
+        &[
+            (Raft, ChangeBeforeOwnCommit),
+            (Raft, ConfigurationAtApply),
+            (MultiPaxos, StopBypassed),
+            (MultiPaxos, UnproposedBehindStop),
+        ],
     ),
     (
         "leaders that follow each other, and a crash or a late message at the right moment, too",
