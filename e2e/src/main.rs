@@ -21,8 +21,8 @@ struct Arguments {
 enum Command {
     /// Kubernetes, the operator and a StoreCluster; with KUBECONFIG set, on that Kubernetes
     Up {
-        /// How members agree: Raft, MultiPaxos or Zab
-        #[arg(long, default_value = "Raft")]
+        /// How members agree
+        #[arg(long, default_value = "Raft", value_parser = ["Raft", "MultiPaxos", "Zab"])]
         consensus: String,
     },
     /// Remove everything that `up` made

@@ -89,6 +89,13 @@ impl Target {
     }
 
     pub(super) fn demo(&self, consensus: &str) -> Result<()> {
+        let query = "jsonpath={.spec.consensus}";
+        let present = self.kubectl(&["get", "storecluster", DEMO, "--ignore-not-found", "-o", query])?;
+        if !present.is_empty() && present != consensus {
+            bail!(
+                "StoreCluster {DEMO} runs {present}, and a cluster keeps its consensus: `make down` takes it away"
+            );
+        }
         let file = repository().join("charts/demo.yaml");
         println!("applying the StoreCluster of {}, consensus {consensus}", file.display());
         let manifest = std::fs::read_to_string(&file)?;

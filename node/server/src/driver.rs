@@ -170,6 +170,10 @@ pub fn start(
     let (queue, receiver) = mpsc::channel(QUEUE_MAX);
     let (syncs, sync_jobs) = channel::<SyncJob>();
     let (persists, persist_jobs) = channel::<(GroupId, Index)>();
+    // What this member may serve is known before the first request comes.
+    if let Some(replica) = host.replica(GroupId::DEFAULT) {
+        node.shows.membership.send_replace(replica.membership().clone());
+    }
     node.connect(queue.clone());
     let done = queue.clone();
     thread::Builder::new().name("log-sync".into()).spawn(move || run_syncs(&sync_jobs, &done))?;
