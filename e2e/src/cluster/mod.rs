@@ -116,7 +116,7 @@ impl Cluster {
         let layout = &self.layout;
         let processes = Processes::of(layout);
         processes.end_all()?;
-        processes.end_around(&NODES.each_ref().map(|node| layout.socket(node)))?;
+        processes.end_around()?;
         cgroups::end_all()?;
         network::unmount(layout)?;
         network::remove()?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::layout::Layout;
+use super::layout::{Layout, NODES};
 
 /// A part that does not end in this time after SIGTERM is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,7 +143,8 @@ impl<'a> Processes<'a> {
 
     /// Ends what talks to a containerd and is not in the list, by the containerd's socket among its arguments: shims outlive their
     /// containerd, and a `ctr` may outlive a program that was killed while it started it. Pods' processes are found by their cgroups.
-    pub(super) fn end_around(&self, sockets: &[PathBuf]) -> Result<()> {
+    pub(super) fn end_around(&self) -> Result<()> {
+        let sockets = NODES.each_ref().map(|node| self.layout.socket(node));
         let mut around = Vec::new();
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

@@ -147,6 +147,6 @@ pub enum Failure {
     #[error("not supported on a witness")]
     Witness,
     /// This member's membership does not name it: it joins and reads what was before it, or was removed.
-    #[error("not a member yet")]
+    #[error("not a member")]
     NotMember,
 }

@@ -19,6 +19,21 @@ fn keys(host: &Host) -> usize {
     reader.range(&everything).expect("a range").kvs.len()
 }
 
+/// Whatever needs data is refused with `why`.
+fn serves_nobody(cluster: &mut Cluster, member: MemberId, why: Failure) {
+    let reads = [Request::Read, Request::KeepAlive(1), Request::TimeToLive(1)];
+    let mut asked: Vec<_> = reads.into_iter().map(|read| cluster.ask(member, read)).collect();
+    asked.push(cluster.put(member, 1));
+    cluster.run(100);
+    for name in asked {
+        assert!(
+            matches!(cluster.answer(name), Some(Err(failure)) if *failure == why),
+            "{}",
+            cluster.protocol
+        );
+    }
+}
+
 #[test]
 fn a_witness_decides_with_one_data_member_and_holds_no_data() {
     for protocol in ProtocolKind::ALL {
@@ -70,14 +85,7 @@ fn a_witness_far_behind_gets_a_snapshot_without_data_and_serves_nobody() {
         let commits = cluster.hosts.values().map(|host| host.status(GROUP).expect("the group").commit);
         assert_eq!(commits.collect::<std::collections::BTreeSet<_>>().len(), 1, "{protocol}");
         assert_eq!(keys(&cluster.hosts[&WITNESS]), 0, "{protocol}");
-        for request in [Request::Read, Request::KeepAlive(1)] {
-            let name = cluster.ask(WITNESS, request);
-            cluster.run(100);
-            assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
-        }
-        let name = cluster.put(WITNESS, 1);
-        cluster.run(100);
-        assert!(matches!(cluster.answer(name), Some(Err(Failure::Witness))), "{protocol}");
+        serves_nobody(&mut cluster, WITNESS, Failure::Witness);
     }
 }
 
@@ -105,13 +113,6 @@ fn a_member_that_its_membership_does_not_name_serves_nobody() {
         // As one that joins is while it reads the memberships from before it was added.
         let newcomer = MemberId(4);
         cluster.start(newcomer, LEVEL).expect("it starts");
-        for request in [Request::Read, Request::KeepAlive(1), Request::TimeToLive(1)] {
-            let name = cluster.ask(newcomer, request);
-            cluster.run(100);
-            assert!(matches!(cluster.answer(name), Some(Err(Failure::NotMember))), "{protocol}");
-        }
-        let name = cluster.put(newcomer, 1);
-        cluster.run(100);
-        assert!(matches!(cluster.answer(name), Some(Err(Failure::NotMember))), "{protocol}");
+        serves_nobody(&mut cluster, newcomer, Failure::NotMember);
     }
 }
