@@ -53,13 +53,11 @@ impl Check {
             Self::DataCorruption => Ok(()),
             // A witness has nothing to read: it does its part while it is known and follows a leader.
             Self::SerializableRead if node.is_witness() => Ok(()),
-            Self::LinearizableRead if node.is_witness() && !node.has_leader() => {
-                Err("the witness follows no leader".into())
-            }
-            Self::LinearizableRead if node.is_witness() && !node.is_known() => {
-                Err("the witness is still joining the cluster".into())
-            }
-            Self::LinearizableRead if node.is_witness() => Ok(()),
+            Self::LinearizableRead if node.is_witness() => match (node.has_leader(), node.is_known()) {
+                (false, _) => Err("the witness follows no leader".into()),
+                (true, false) => Err("the members don't know the witness as it is configured yet".into()),
+                (true, true) => Ok(()),
+            },
             Self::SerializableRead => match node.local_reader() {
                 Some(_) => Ok(()),
                 None => Err("range error: nothing was read yet".into()),
