@@ -11,7 +11,7 @@ use crate::random::Random;
 use crate::schedule::{Fault, Schedule, Target};
 use crate::seed::FAULTY_MS;
 use crate::story::Story;
-use crate::world::{Report, World};
+use crate::world::{Ambush, Report, World};
 
 /// A kind of world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +28,21 @@ pub enum Scene {
     Ambushes,
     /// Three voters, one of which was away while the others wrote; power fails while it catches up (ZOOKEEPER-4643).
     CatchingUp,
+    /// Four voters, whose leaders are cut off in turn with values and with a change that one other hears of (Stoppable Paxos, 2008).
+    Stops,
 }
 
 impl Scene {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Elections, Self::Reads, Self::Disks, Self::Changes, Self::Ambushes, Self::CatchingUp];
+    pub const ALL: [Self; 7] = [
+        Self::Elections,
+        Self::Reads,
+        Self::Disks,
+        Self::Changes,
+        Self::Ambushes,
+        Self::CatchingUp,
+        Self::Stops,
+    ];
 }
 
 impl fmt::Display for Scene {
@@ -45,6 +54,7 @@ impl fmt::Display for Scene {
             Self::Changes => "changes",
             Self::Ambushes => "ambushes",
             Self::CatchingUp => "catching-up",
+            Self::Stops => "stops",
         })
     }
 }
@@ -69,7 +79,7 @@ fn parts(scene: Scene) -> AnyWorld {
         Scene::Reads => (3, false, &[lag, lag, lag, late, killed]),
         Scene::Disks => (3, false, &[slow_disk, slow_disk, somebody_gone]),
         Scene::Elections => (5, false, &[cut, cut, leader_gone, leader_alone, somebody_gone]),
-        Scene::Ambushes => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
+        Scene::Ambushes | Scene::Stops => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
         Scene::CatchingUp => (3, false, &[cut, leader_alone, leader_gone, slow_disk, somebody_gone]),
         Scene::Changes => (4, true, &[cut, leader_alone, |_| Fault::Churn, |_| Fault::Churn, leader_gone]),
     }
@@ -101,8 +111,12 @@ pub fn run_schedule(
     story: Story,
 ) -> Result<Report, Finding> {
     let (voters, churns, _) = parts(scene);
-    let world =
-        World::new(protocol, seed, voters, story).churning(churns).ambushing(scene == Scene::Ambushes);
+    let ambush = match scene {
+        Scene::Ambushes => Some(Ambush::Elected),
+        Scene::Stops => Some(Ambush::Established),
+        Scene::Elections | Scene::Reads | Scene::Disks | Scene::Changes | Scene::CatchingUp => None,
+    };
+    let world = World::new(protocol, seed, voters, story).churning(churns).ambushing(ambush);
     world.run_schedule(schedule)
 }
 

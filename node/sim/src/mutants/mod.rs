@@ -98,6 +98,7 @@ impl Bug {
         let scene = match self {
             Self::Consensus(OfConsensus::CommitOlderTermByCounting) => Some(Scene::Elections),
             Self::Consensus(OfConsensus::ChangeBeforeOwnCommit) => Some(Scene::Ambushes),
+            Self::Consensus(OfConsensus::UnproposedBehindStop) => Some(Scene::Stops),
             Self::Consensus(OfConsensus::Zookeeper4643) => Some(Scene::CatchingUp),
             Self::Replica(OfReplica::UpdatePromotesLearner) => Some(Scene::Changes),
             Self::Replica(OfReplica::ReadIdReused | OfReplica::ReadIdsStartOver) => Some(Scene::Reads),

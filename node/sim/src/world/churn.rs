@@ -8,18 +8,13 @@ use quorate_replica::output::{Answer, Failure};
 
 use super::clients::PATIENCE_MS;
 use super::machine::Machine;
-use super::network::Trouble;
 use super::{Happening, World};
 use crate::seed;
 
 /// Machines that a world has in its whole life at most, those that replace lost ones left out.
 const MACHINES_MAX: u64 = 8;
 /// Voters are removed down to so many.
-const VOTERS_MIN: usize = 3;
-/// The number of an ambush's cuts among the faults.
-const AMBUSH: usize = usize::MAX;
-/// An ambush lasts up to this much longer than a moment: an election ends within.
-const AMBUSH_MS_MAX: u64 = 3_000;
+pub(super) const VOTERS_MIN: usize = 3;
 /// The operator looks this often.
 const LOOK_MS: u64 = 700;
 
@@ -50,7 +45,7 @@ impl World {
         self.machines.len() as u64 + 1
     }
 
-    fn ask_change(&mut self, asked: MemberId, class: &'static str, change: MembershipChange) {
+    pub(super) fn ask_change(&mut self, asked: MemberId, class: &'static str, change: MembershipChange) {
         self.moment += 1;
         let id = RequestId(self.moment);
         self.changes.insert((asked, id), class);
@@ -72,44 +67,10 @@ impl World {
         if !self.churns || self.schedule.faults.is_empty() {
             return;
         }
-        if self.ambushes.is_some() {
-            self.plan(0, Happening::Ambush { leader });
+        if let Some(ambush) = self.ambush {
+            self.plan_ambush(ambush, leader);
         } else if self.random.chance(30) {
             self.plan(0, Happening::Churn { asked: leader });
-        }
-    }
-
-    /// A member that was just elected is cut off with one other voter or none, what is under way to the rest is lost, and it is
-    /// asked to remove somebody (Ongaro, raft-dev, July 2015).
-    pub(super) fn ambush(&mut self, leader: MemberId) {
-        let host = self.machines.get(&leader).and_then(|machine| machine.host.as_ref());
-        let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { return };
-        let mut others: Vec<MemberId> = replica.membership().voters().into_iter().collect();
-        others.retain(|id| *id != leader);
-        let Some(number) = self.ambushes.map(|number| number + 1) else { return };
-        if others.len() < VOTERS_MIN || !self.atlas.is_sound() || !self.random.chance(70) {
-            return;
-        }
-        self.ambushes = Some(number);
-        let any = |world: &mut Self| others[world.random.below(others.len() as u64) as usize];
-        let (leaving, with) = (any(self), any(self));
-        let with = Some(with).filter(|_| self.random.chance(50));
-        let inside = |id: MemberId| id == leader || Some(id) == with;
-        let ids = || self.machines.keys().copied();
-        let across = ids().flat_map(|one| ids().map(move |other| (one, other)));
-        let cuts = across.filter(|(one, other)| inside(*one) != inside(*other));
-        self.network.begin(AMBUSH, cuts.map(|(one, other)| Trouble::Cut(one, other)).collect());
-        let lost = |it: &Happening| matches!(it, Happening::Message { from, to, .. } if inside(*from) != inside(*to));
-        self.agenda.retain(|_, happening| !lost(happening));
-        let for_ms = 200 + self.random.below(AMBUSH_MS_MAX);
-        self.plan(for_ms, Happening::AmbushEnds { number });
-        self.ask_change(leader, "member removed", MembershipChange::Remove(leaving));
-    }
-
-    /// Unless another one has begun since.
-    pub(super) fn ambush_ends(&mut self, number: u64) {
-        if self.ambushes == Some(number) {
-            self.network.end(AMBUSH);
         }
     }
 

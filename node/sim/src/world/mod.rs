@@ -1,5 +1,6 @@
 //! The world of one seed.
 
+mod ambush;
 mod churn;
 mod clients;
 mod clock;
@@ -37,6 +38,7 @@ use crate::schedule::Schedule;
 use crate::seed;
 use crate::story::Story;
 
+pub use ambush::Ambush;
 use clients::{CLIENTS, Clients};
 use damage::Atlas;
 use machine::Machine;
@@ -92,8 +94,10 @@ pub struct World {
     churns: bool,
     /// Whether members of two versions work together.
     upgrades: bool,
-    /// Whether those who were just elected are ambushed, and how many were.
-    ambushes: Option<u64>,
+    /// Whether leaders are ambushed, and how.
+    ambush: Option<Ambush>,
+    /// How many were.
+    ambushes: u64,
     /// How many members there were at first, numbered from 1.
     founders: u64,
     /// How many witnesses the members should have.
@@ -170,7 +174,8 @@ impl World {
             // Every other world: those of one voter stay as they are.
             churns: voters > 1 && seed % 8 >= 4,
             upgrades: seed % 6 == 1 || seed % 7 == 1,
-            ambushes: None,
+            ambush: None,
+            ambushes: 0,
             founders: voters,
             witnesses,
             without_data: (voters - witnesses + 1..=voters).map(MemberId).collect(),
@@ -202,10 +207,10 @@ impl World {
         Self { churns, ..self }
     }
 
-    /// Whether those who were just elected are ambushed.
+    /// Whether leaders are ambushed.
     #[must_use]
-    pub fn ambushing(self, ambushes: bool) -> Self {
-        Self { ambushes: ambushes.then_some(0), ..self }
+    pub fn ambushing(self, ambush: Option<Ambush>) -> Self {
+        Self { ambush, ..self }
     }
 
     fn sound(&mut self) -> Result<(), Finding> {

@@ -45,7 +45,7 @@ enum Verb {
         /// Threads.
         #[arg(long, default_value_t = 1)]
         jobs: u64,
-        /// Worlds of this kind: elections, reads, disks, changes, ambushes or catching-up.
+        /// Worlds of this kind: elections, reads, disks, changes, ambushes, catching-up or stops.
         #[arg(long)]
         scene: Option<Scene>,
     },
