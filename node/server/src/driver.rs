@@ -347,7 +347,7 @@ impl Driver {
                 }
             }
             Output::Published { group: _, reader, events, applied } => {
-                self.node.ring.publish(events, reader.revision());
+                self.node.ring().publish(events, reader.revision());
                 shows.published.send_replace(Some(Published { reader, applied }));
             }
             Output::SendSnapshot { group, to, snapshot } => {

@@ -15,7 +15,6 @@ pub mod metrics;
 pub mod node;
 pub mod policy;
 pub mod quota;
-pub mod ring;
 mod rpc;
 pub mod run;
 pub mod scans;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -17,13 +17,13 @@ use quorate_replica::output::{Answer, Failure};
 use quorate_state::command::{Alarm, AlarmChange, Command, CommandKind};
 use quorate_state::reader::Reader;
 use quorate_state::response::Response;
+use quorate_state::watch::ring::Ring;
 use quorate_storage::backend::Backend;
 
 use crate::api_error::{self, ApiError};
 use crate::config::Config;
 use crate::driver::Message;
 use crate::quota::Quota;
-use crate::ring::Ring;
 use crate::scans::Scans;
 
 /// How long a request may take (etcd: 5 s and two election timeouts).
@@ -32,6 +32,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// More decided but not applied entries than this: new writes are refused (etcd `v3_server.go`).
 const APPLY_GAP_MAX: u64 = 5_000;
+/// Of recent events so many revisions are kept for watches; those that fell further behind read history.
+const RECENT_REVISIONS_MAX: usize = 4_096;
+/// And so many bytes of their keys and values.
+const RECENT_BYTES_MAX: usize = 8 << 20;
 /// A hash reads everything that is stored; more of them at a time would take the disk from reads and end no sooner.
 const HASHES_AT_A_TIME: usize = 1;
 
@@ -84,7 +88,7 @@ pub struct Node {
     /// Hashes of all there is: none takes the turn of a read.
     pub hashes: Scans,
     /// Recent events for watches.
-    pub ring: Ring,
+    ring: Mutex<Ring>,
     /// What it shows.
     pub shows: Senders,
     /// Becomes true when the process is to end.
@@ -121,13 +125,18 @@ impl Node {
             backend,
             scans: Scans::for_this_machine()?,
             hashes: Scans::with_threads(HASHES_AT_A_TIME)?,
-            ring: Ring::default(),
+            ring: Mutex::new(Ring::new(RECENT_REVISIONS_MAX, RECENT_BYTES_MAX)),
             shows,
             stopping: watch::channel(false).0,
             driver: OnceLock::new(),
             last_lease,
             quota,
         }))
+    }
+
+    /// Recent events for watches. Never held over an await.
+    pub fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects the driver. Once.

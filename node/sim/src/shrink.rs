@@ -77,9 +77,13 @@ pub fn shrink(subject: Subject, faulty_ms: u64) -> Option<Shrunk> {
     let mut violation = fails(&kept, faulty_ms)?;
     loop {
         let before = (kept.len(), faulty_ms);
-        while let Some(said) = fails(&kept, faulty_ms * 3 / 4) {
-            (faulty_ms, violation) = (faulty_ms * 3 / 4, said);
-            kept.retain(|&place| whole.faults[place].at_ms < faulty_ms);
+        loop {
+            // A fault just behind the end could still begin: the last step may pass it.
+            let shorter_ms = faulty_ms * 3 / 4;
+            let fewer: Vec<usize> =
+                kept.iter().copied().filter(|&place| whole.faults[place].at_ms < shorter_ms).collect();
+            let Some(said) = fails(&fewer, shorter_ms) else { break };
+            (kept, faulty_ms, violation) = (fewer, shorter_ms, said);
         }
         let mut part = kept.len().div_ceil(2);
         while part > 0 {

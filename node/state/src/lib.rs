@@ -17,3 +17,4 @@ pub mod response;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod watch;

@@ -62,7 +62,7 @@ bugs! {
     TxnFailsInTheMiddle,
     /// A physical compaction removes the newest version below the compacted revision, too. Reads of the past.
     CompactionDropsLiveVersion,
-    /// A compaction removes a deletion that stands at the compacted revision, and one ahead of it (etcd #18089, #19179).
+    /// A compaction removes the deletions of the compacted revision itself (etcd #18089, #19179).
     /// Watch: an event is missing.
     CompactionDropsDelete,
     /// Reads below the compacted revision are served from what is left. Reads of the past.
@@ -92,6 +92,14 @@ bugs! {
     DeleteWithoutPrevKv,
     /// Two writes of one transaction give two events of the second (etcd #17247: duplicated by caching). Watch: unique.
     TxnEventTwice,
+    /// Progress that a client asks for is told before the events up to it (etcd #15220). Watch: bookmarkable.
+    ProgressOvertakesEvents,
+    /// A watch that begins later than the newest revision is told of progress up to that (etcd #20221). Watch: bookmarkable.
+    ProgressOfTheFuture,
+    /// The newest events are kept over a snapshot that was installed, as if nothing lay between. Watch: reliable.
+    RingHidesGap,
+    /// A watch that fell behind the newest events goes on with the first of them, not with history. Watch: reliable.
+    RingSkipsForgotten,
 }
 
 #[cfg(feature = "mutants")]

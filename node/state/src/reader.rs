@@ -72,20 +72,25 @@ impl Reader {
         range::range(&self.committed, request, self.span)
     }
 
-    /// What happened in the revisions `from..=to`, in order; watchers catch up by it.
+    /// What happened in the revisions `from..=to`, in order; watchers catch up by it. A compaction leaves the events of its own
+    /// revision, without what was there before (etcd `mvcc/watcher_group.go`, `chooseAll`).
     ///
     /// # Errors
     /// [`ApplyError::Compacted`] if some of it is forgotten; the engine's.
     pub fn events(&self, from: i64, to: i64) -> Result<Vec<Event>, ReadError> {
-        if from <= self.span.compacted && self.span.compacted > 0 {
+        if from < self.span.compacted {
             return Err(ApplyError::Compacted.into());
         }
         let begin = from + i64::from(mutant!(CatchUpSkipsRevision)) - i64::from(mutant!(CatchUpTooEarly));
         let mut events = Vec::new();
         for change in changes::between(&self.committed, begin, to.min(self.span.newest)) {
             let Change { revision, touch, key } = change?;
-            let prev_kv =
-                versions::at(&self.committed, &key, revision - i64::from(!mutant!(CatchUpWrongPrevKv)))?;
+            let before = revision - i64::from(!mutant!(CatchUpWrongPrevKv));
+            let prev_kv = if revision > self.span.compacted {
+                versions::at(&self.committed, &key, before)?
+            } else {
+                None
+            };
             let (kind, kv) = match touch {
                 Touch::Created | Touch::Changed => {
                     let kv = versions::at(&self.committed, &key, revision)?;

@@ -10,7 +10,7 @@ use quorate_storage::backend::memory::MemoryBackend;
 
 use crate::command::{Alarm, AlarmChange, Command, CommandKind, LeaseGrant, LeaseRevoke};
 use crate::error::{ApplyError, MachineError, ReadError};
-use crate::event::{Event, KeyValue};
+use crate::event::{Event, EventKind, KeyValue};
 use crate::machine::{Entry, Origin, Payload, StateMachine};
 use crate::request::{Compare, DeleteRange, Operation, OperationKind, Put, Range, Relation, Target, Txn};
 use crate::response::{Body, Response};
@@ -232,7 +232,7 @@ proptest::proptest! {
             }
             proptest::prop_assert_eq!(one.reader().hash(revision).expect("works"), other.reader().hash(revision).expect("works"));
         }
-        let from = compacted + 1;
+        let from = compacted;
         let mut seen: Vec<_> = events.into_iter().filter(|event| event.kv.mod_revision >= from).collect();
         // What lay before the compacted revision may be forgotten.
         let without_forgotten = |event: &mut Event| event.prev_kv = event.prev_kv.take().filter(|kv| kv.mod_revision >= from);
@@ -264,6 +264,23 @@ fn revisions_count_as_in_etcd() {
     assert!(matches!(past, Err(ReadError::Refused(ApplyError::Compacted))));
     let future = machine.reader().range(&all(9));
     assert!(matches!(future, Err(ReadError::Refused(ApplyError::FutureRevision))));
+}
+
+/// A client that was told a compacted revision begins its watch there (etcd: the oldest one that is available).
+#[test]
+fn a_compaction_leaves_the_events_of_its_own_revision() {
+    let mut machine = machine(&MemoryBackend::default());
+    let delete = CommandKind::DeleteRange(DeleteRange { key: "b".into(), ..DeleteRange::default() });
+    let compact = CommandKind::Compact;
+    for kind in [put("a", "1"), put("b", "1"), put("a", "2"), compact(4), delete, compact(5), put("c", "1")] {
+        apply(&mut machine, kind).expect("applied");
+    }
+    let events = machine.reader().events(5, 9).expect("readable");
+    let told: Vec<_> = events.iter().map(|it| (it.kind, it.kv.key.as_ref(), it.kv.mod_revision)).collect();
+    assert_eq!(told, [(EventKind::Delete, b"b".as_ref(), 5), (EventKind::Put, b"c".as_ref(), 6)]);
+    assert_eq!(events[0].prev_kv, None, "it is forgotten");
+    let before = machine.reader().events(4, 9);
+    assert!(matches!(before, Err(ReadError::Refused(ApplyError::Compacted))));
 }
 
 #[test]

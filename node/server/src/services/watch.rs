@@ -1,9 +1,8 @@
-//! Watch: one task for each stream, with a cursor for each of its watches.
+//! Watch: one task for each stream of watches.
 //!
-//! Events come from the shared ring; a cursor that fell behind it reads the history in the backend. A client that reads
-//! slowly holds up its own stream only, and costs one cursor for each watch, not a queue of events.
+//! What each watch hears is [`Stream`]'s part; here its requests come in, the events that it wants are read, and its answers go out.
+//! A client that reads slowly holds up its own stream only, and costs one cursor for each watch, not a queue of events.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +17,9 @@ use quorate_api::etcdserverpb::watch_server::Watch;
 use quorate_api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use quorate_api::mvccpb;
 use quorate_state::error::{ApplyError, ReadError};
-use quorate_state::event::{Event, EventKind};
+use quorate_state::event::Event;
+use quorate_state::watch::stream::{Delivery, Limits, Step, Stream, WatchError, WatchId};
+use quorate_state::watch::wanted::Wanted;
 
 use super::convert;
 use crate::api_error;
@@ -27,15 +28,13 @@ use crate::scans::Ended;
 
 /// Responses that the connection has not taken, at most; then this stream's cursors wait.
 const RESPONSES_MAX: usize = 16;
-/// Revisions read at a time.
-const REVISIONS_MAX: i64 = 512;
-/// Watches on one stream, at most.
-const WATCHES_MAX: usize = 100_000;
+/// A watch costs a cursor; a read holds up its stream's requests.
+const LIMITS: Limits = Limits { watches_max: 100_000, revisions_max: 512 };
 
-/// The events of whole revisions, and the last revision that they are complete up to.
-type Revisions = (Vec<Arc<Vec<Event>>>, i64);
+/// Events by revision, or all in one.
+type Revisions = Vec<Arc<Vec<Event>>>;
 /// etcd's id of no watch.
-const NO_WATCH: i64 = -1;
+const NO_WATCH: WatchId = WatchId(-1);
 
 /// The service.
 #[derive(Debug)]
@@ -44,40 +43,10 @@ pub(super) struct WatchService(pub(super) Arc<Node>);
 /// The client is gone.
 struct Gone;
 
-struct Cursor {
-    key: Bytes,
-    range_end: Bytes,
-    /// The first revision that was not looked at yet.
-    next: i64,
-    prev_kv: bool,
-    no_put: bool,
-    no_delete: bool,
-    fragment: bool,
-    progress_notify: bool,
-    /// Whether something was sent since the last progress.
-    active: bool,
-}
-
-impl Cursor {
-    fn wants(&self, event: &Event) -> bool {
-        let key = &event.kv.key;
-        let inside = match self.range_end.as_ref() {
-            b"" => *key == self.key,
-            b"\0" => *key >= self.key,
-            end => *key >= self.key && key.as_ref() < end,
-        };
-        let filtered = match event.kind {
-            EventKind::Put => self.no_put,
-            EventKind::Delete => self.no_delete,
-        };
-        inside && !filtered
-    }
-}
-
-struct Stream {
+/// One client's stream.
+struct Connection {
     node: Arc<Node>,
-    cursors: BTreeMap<i64, Cursor>,
-    next_id: i64,
+    stream: Stream,
     responses: mpsc::Sender<Result<WatchResponse, Status>>,
 }
 
@@ -93,13 +62,13 @@ impl Watch for WatchService {
             return Err(api_error::NO_LEADER.into());
         }
         let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
-        let stream = Stream { node: Arc::clone(&self.0), cursors: BTreeMap::new(), next_id: 0, responses };
-        tokio::spawn(stream.run(request.into_inner()));
+        let connection = Connection { node: Arc::clone(&self.0), stream: Stream::new(LIMITS), responses };
+        tokio::spawn(connection.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
-impl Stream {
+impl Connection {
     async fn run(mut self, mut requests: Streaming<WatchRequest>) {
         let mut published = self.node.shows.published.subscribe();
         let mut stopping = self.node.stopping.subscribe();
@@ -114,10 +83,10 @@ impl Stream {
                     Ok(None) | Err(_) => return,
                 },
                 changed = published.changed() => match changed {
-                    Ok(()) => { published.mark_unchanged(); self.catch_up().await }
+                    Ok(()) => { published.mark_unchanged(); self.go_on().await.map(|_| ()) }
                     Err(_) => return,
                 },
-                _ = progress.tick() => self.progress_notify().await,
+                _ = progress.tick() => self.tell_progress().await,
                 () = self.responses.closed() => return,
                 () = crate::node::ended(&mut stopping) => {
                     // The client may have gone; then nobody waits for this.
@@ -135,110 +104,74 @@ impl Stream {
         self.responses.send(Ok(response)).await.map_err(|_| Gone)
     }
 
-    fn response(&self, watch_id: i64) -> WatchResponse {
-        WatchResponse { header: self.node.header(self.node.revision()), watch_id, ..Default::default() }
+    fn response(&self, watch: WatchId, revision: i64) -> WatchResponse {
+        WatchResponse { header: self.node.header(revision), watch_id: watch.0, ..Default::default() }
     }
 
     async fn request(&mut self, request: WatchRequest) -> Result<(), Gone> {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
+            Some(RequestUnion::CreateRequest(create)) => self.create(create).await?,
             Some(RequestUnion::CancelRequest(cancel)) => {
-                if self.cursors.remove(&cancel.watch_id).is_some() {
-                    let response = self.response(cancel.watch_id);
+                let id = WatchId(cancel.watch_id);
+                if self.stream.cancel(id) {
+                    let response = self.response(id, self.node.revision());
                     self.send(WatchResponse { canceled: true, ..response }).await?;
                 }
-                Ok(())
             }
-            Some(RequestUnion::ProgressRequest(_)) => {
-                // Everything up to the header's revision must have been sent before.
-                let revision = self.node.revision();
-                self.catch_up().await?;
-                let header = self.node.header(revision);
-                self.send(WatchResponse { header, watch_id: NO_WATCH, ..Default::default() }).await
-            }
-            None => Ok(()),
+            Some(RequestUnion::ProgressRequest(_)) => self.stream.ask_progress(self.node.revision()),
+            None => {}
         }
-    }
-
-    async fn refuse(&self, why: &str) -> Result<(), Gone> {
-        let response = self.response(NO_WATCH);
-        self.send(WatchResponse { created: true, canceled: true, cancel_reason: why.to_owned(), ..response })
-            .await
+        self.go_on().await.map(|_| ())
     }
 
     async fn create(&mut self, request: WatchCreateRequest) -> Result<(), Gone> {
-        let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key.clone() };
-        let range_end = request.range_end.clone();
-        if !range_end.is_empty() && range_end.as_ref() != b"\0" && key >= range_end {
-            return self.refuse("mvcc: watcher range is empty").await;
-        }
-        if self.cursors.len() >= WATCHES_MAX {
-            return self.refuse("quorate: too many watches on one stream: open another").await;
-        }
-        let id = match request.watch_id {
-            0 => {
-                while self.cursors.contains_key(&self.next_id) {
-                    self.next_id += 1;
-                }
-                self.next_id += 1;
-                self.next_id - 1
-            }
-            given if self.cursors.contains_key(&given) => {
-                return self.refuse("mvcc: duplicate watch ID provided on the WatchStream").await;
-            }
-            given => given,
-        };
         let revision = self.node.revision();
-        let filters: Vec<FilterType> = request.filters().collect();
-        let cursor = Cursor {
-            key,
-            range_end,
-            next: if request.start_revision > 0 { request.start_revision } else { revision + 1 },
-            prev_kv: request.prev_kv,
-            no_put: filters.contains(&FilterType::Noput),
-            no_delete: filters.contains(&FilterType::Nodelete),
-            fragment: request.fragment,
-            progress_notify: request.progress_notify,
-            active: true,
-        };
-        self.cursors.insert(id, cursor);
-        let header = self.node.header(revision);
-        self.send(WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
-        self.catch_up().await
+        let id = Some(request.watch_id).filter(|id| *id != 0).map(WatchId);
+        let from = if request.start_revision > 0 { request.start_revision } else { revision + 1 };
+        match self.stream.create(id, wanted(request), from) {
+            Ok(id) => {
+                self.send(WatchResponse { created: true, ..self.response(id, revision) }).await?;
+                let compacted = self.compacted();
+                if self.stream.begins_too_early(id, compacted) {
+                    self.tell_compacted(id, compacted).await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let refused = WatchResponse {
+                    created: true,
+                    canceled: true,
+                    cancel_reason: reason(error).to_owned(),
+                    ..self.response(NO_WATCH, revision)
+                };
+                self.send(refused).await
+            }
+        }
     }
 
-    async fn progress_notify(&mut self) -> Result<(), Gone> {
-        let revision = self.node.revision();
-        self.catch_up().await?;
-        let idle: Vec<i64> = self
-            .cursors
-            .iter()
-            .filter(|(_, cursor)| cursor.progress_notify && !cursor.active)
-            .map(|(id, _)| *id)
-            .collect();
-        for cursor in self.cursors.values_mut() {
-            cursor.active = false;
-        }
-        for watch_id in idle {
-            let header = self.node.header(revision);
-            self.send(WatchResponse { header, watch_id, ..Default::default() }).await?;
+    async fn tell_progress(&mut self) -> Result<(), Gone> {
+        let revision = self.go_on().await?;
+        for id in self.stream.tick(revision) {
+            self.send(self.response(id, revision)).await?;
         }
         Ok(())
     }
 
-    /// Brings every cursor to the newest revision.
-    async fn catch_up(&mut self) -> Result<(), Gone> {
+    /// Tells what there is to tell up to the revision that is newest now; gives that.
+    async fn go_on(&mut self) -> Result<i64, Gone> {
+        let newest = self.node.revision();
         loop {
-            let newest = self.node.revision();
-            let Some(from) =
-                self.cursors.values().map(|cursor| cursor.next).min().filter(|next| *next <= newest)
-            else {
-                return Ok(());
+            let (from, to) = match self.stream.step(newest) {
+                Step::Read { from, to } => (from, to),
+                Step::Progress { revision } => {
+                    self.send(self.response(NO_WATCH, revision)).await?;
+                    continue;
+                }
+                Step::Rest => return Ok(newest),
             };
-            let to = newest.min(from + REVISIONS_MAX - 1);
             let error = match self.events(from, to).await {
-                Ok(Ok((revisions, last))) => {
-                    self.deliver(&revisions, from, last).await?;
+                Ok(Ok(revisions)) => {
+                    self.deliver(&revisions, from, to).await?;
                     continue;
                 }
                 Ok(Err(ReadError::Refused(ApplyError::Compacted))) => {
@@ -255,61 +188,72 @@ impl Stream {
     }
 
     async fn events(&self, from: i64, to: i64) -> Result<Result<Revisions, ReadError>, Ended> {
-        let most = usize::try_from(REVISIONS_MAX).unwrap_or(1);
-        if let Some(found) = self.node.ring.read(from, to, most) {
-            return Ok(Ok(found));
+        let recent = self.node.ring().read(from, to);
+        if let Some(recent) = recent {
+            return Ok(Ok(recent));
         }
         let reader = self.node.local_reader().ok_or(Ended)?;
         let events = self.node.scans.run(move || reader.events(from, to)).await?;
-        Ok(events.map(|events| (vec![Arc::new(events)], to)))
+        Ok(events.map(|events| vec![Arc::new(events)]))
     }
 
-    async fn deliver(&mut self, revisions: &[Arc<Vec<Event>>], from: i64, last: i64) -> Result<(), Gone> {
-        let mut ready = Vec::new();
-        for (id, cursor) in &mut self.cursors {
-            if cursor.next > last || cursor.next < from {
-                continue;
-            }
-            let events: Vec<mvccpb::Event> = revisions
-                .iter()
-                .flat_map(|events| events.iter())
-                .filter(|event| event.kv.mod_revision >= cursor.next && cursor.wants(event))
-                .map(|event| convert::event(event, cursor.prev_kv))
-                .collect();
-            cursor.next = last + 1;
-            if !events.is_empty() {
-                cursor.active = true;
-                ready.push((*id, cursor.fragment, events));
-            }
-        }
-        for (watch_id, fragment, events) in ready {
+    async fn deliver(&mut self, revisions: &[Arc<Vec<Event>>], from: i64, to: i64) -> Result<(), Gone> {
+        for Delivery { watch, prev_kv, fragment, events } in self.stream.deliver(revisions, from, to) {
+            let events = events.into_iter().map(|event| convert::event(event, prev_kv)).collect();
             let limit = if fragment { self.node.config.request_bytes_max } else { usize::MAX };
             let mut parts = split(events, limit).into_iter().peekable();
             while let Some(events) = parts.next() {
-                let (header, fragment) = (self.node.header(last), parts.peek().is_some());
-                self.send(WatchResponse { header, watch_id, events, fragment, ..Default::default() }).await?;
+                let fragment = parts.peek().is_some();
+                self.send(WatchResponse { events, fragment, ..self.response(watch, to) }).await?;
             }
         }
         Ok(())
     }
 
+    fn compacted(&self) -> i64 {
+        self.node.local_reader().map_or(0, |reader| reader.compacted())
+    }
+
     async fn cancel_compacted(&mut self) -> Result<(), Gone> {
-        let compacted = self.node.local_reader().map_or(0, |reader| reader.compacted());
-        let lost: Vec<i64> =
-            self.cursors.iter().filter(|(_, cursor)| cursor.next <= compacted).map(|(id, _)| *id).collect();
-        for watch_id in lost {
-            self.cursors.remove(&watch_id);
-            let response = self.response(watch_id);
-            let cancel_reason = api_error::COMPACTED.text.to_owned();
-            self.send(WatchResponse {
-                canceled: true,
-                compact_revision: compacted,
-                cancel_reason,
-                ..response
-            })
-            .await?;
+        let compacted = self.compacted();
+        for id in self.stream.compacted(compacted) {
+            self.tell_compacted(id, compacted).await?;
         }
         Ok(())
+    }
+
+    /// The client may begin anew at the compacted revision.
+    async fn tell_compacted(&self, id: WatchId, compacted: i64) -> Result<(), Gone> {
+        self.send(WatchResponse {
+            canceled: true,
+            compact_revision: compacted,
+            cancel_reason: api_error::COMPACTED.text.to_owned(),
+            ..self.response(id, self.node.revision())
+        })
+        .await
+    }
+}
+
+/// No key is the first one, as in etcd.
+fn wanted(request: WatchCreateRequest) -> Wanted {
+    let filters: Vec<FilterType> = request.filters().collect();
+    Wanted {
+        no_put: filters.contains(&FilterType::Noput),
+        no_delete: filters.contains(&FilterType::Nodelete),
+        prev_kv: request.prev_kv,
+        fragment: request.fragment,
+        progress: request.progress_notify,
+        key: if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key },
+        range_end: request.range_end,
+    }
+}
+
+/// etcd's words where it has some.
+fn reason(error: WatchError) -> &'static str {
+    match error {
+        WatchError::EmptyRange => "mvcc: watcher range is empty",
+        WatchError::TooMany => "quorate: too many watches on one stream: open another",
+        WatchError::Duplicate(_) => "mvcc: duplicate watch ID provided on the WatchStream",
     }
 }
 

@@ -3,4 +3,5 @@
 mod kills;
 mod restarts;
 mod support;
+mod watches;
 mod witnesses;

@@ -4,6 +4,8 @@
 //! far, and as of the future only if that revision may not have been there. Whoever reads linearizably behind the answer of a
 //! compaction is denied what it took away.
 
+use std::collections::BTreeSet;
+
 use quorate_state::command::CommandKind;
 use quorate_state::error::ApplyError;
 
@@ -76,6 +78,12 @@ pub fn check(records: &[Record]) -> Result<(), String> {
 fn seen_before(records: &[Record], at: Moment) -> i64 {
     let before = records.iter().filter(|record| record.answered < at);
     before.filter_map(Record::revision).max().unwrap_or(1)
+}
+
+/// The revisions to which somebody asked to compact.
+#[must_use]
+pub fn revisions(records: &[Record]) -> BTreeSet<i64> {
+    Compactions::of(records).asked.into_iter().map(|(_, revision)| revision).collect()
 }
 
 struct Compactions<'a> {

@@ -146,6 +146,9 @@ fn of_state(bug: OfState) -> &'static [Kind] {
         | It::CatchUpTooEarly
         | It::DeleteWithoutPrevKv
         | It::TxnEventTwice => &[Kind::Watches, Kind::Kept],
+        It::ProgressOvertakesEvents | It::ProgressOfTheFuture | It::RingHidesGap | It::RingSkipsForgotten => {
+            &[Kind::Watches]
+        }
     }
 }
 

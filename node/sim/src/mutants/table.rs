@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn the_document_tells_what_was_not_planted() {
         let text = document(&[], "2026-01-01", "sim", "Nothing failed");
-        for named in ["#14571", "#15220", "#18055", "#20271"] {
+        for named in ["#14571", "#14685", "#18055", "#20271"] {
             assert!(text.contains(named), "{named} is missing");
         }
     }

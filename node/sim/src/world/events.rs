@@ -220,7 +220,7 @@ impl World {
             }
             Output::Removed { .. } => self.retire(id),
             Output::Published { reader, events, .. } => {
-                self.published(id, &reader, &events);
+                self.published(id, &reader, events);
                 self.look_at_level(id);
             }
             Output::Membership { membership, .. } => {

@@ -8,6 +8,7 @@ use quorate_consensus::kind::ProtocolKind;
 use quorate_consensus::membership::Membership;
 use quorate_replica::error::BootError;
 use quorate_replica::host::{Host, HostConfig, Retention};
+use quorate_state::watch::ring::Ring;
 use quorate_storage::backend::memory::MemoryBackend;
 use quorate_storage::disk::sim::SimDisk;
 use quorate_storage::wal;
@@ -40,12 +41,19 @@ pub(super) struct Machine {
     pub(super) retired: bool,
     /// The membership that it knew last.
     pub(super) membership: Membership,
+    /// The newest events that the process published.
+    pub(super) ring: Ring,
     /// Its program.
     pub(super) version: Version,
 }
 
 /// A sync of a healthy disk.
 const SYNC_MS_MAX: u64 = 8;
+
+/// Small, so that watches fall behind it.
+fn new_ring() -> Ring {
+    Ring::new(8, 4 << 10)
+}
 
 impl Machine {
     pub(super) fn new(initial: Membership) -> Self {
@@ -63,6 +71,7 @@ impl Machine {
             lost: false,
             retired: false,
             membership,
+            ring: new_ring(),
             version: Version::old(),
         }
     }
@@ -109,6 +118,7 @@ impl Machine {
         let (disk, backend) = (Arc::new(self.disk.clone()), Arc::new(self.backend.clone()));
         let host = Host::open(config, disk, backend, self.local(now))?;
         self.host = Some(host);
+        self.ring = new_ring();
         Ok(())
     }
 

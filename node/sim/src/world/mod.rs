@@ -194,7 +194,7 @@ impl World {
         world.machines.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| world.boot(id));
         (0..CLIENTS).for_each(|client| world.plan(client as u64, Happening::Ask { client }));
         for watcher in 0..WATCHERS {
-            let watching = world.new_watcher();
+            let watching = world.new_watcher(watcher);
             world.watchers.push(watching);
             world.plan(10, Happening::WatchElsewhere { watcher });
         }

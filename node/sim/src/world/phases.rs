@@ -234,9 +234,11 @@ impl World {
             passed.max().unwrap_or(0)
         };
         check::lease::check(records, &self.witness, &explained, &clock).map_err(Kind::Leases.found())?;
-        for watcher in &self.watchers {
-            check::watch::check(&watcher.watch, &self.witness).map_err(Kind::Watches.found())?;
-            self.report.watched += watcher.watch.heard.len() as u64;
+        let compactions = check::compaction::revisions(&self.clients.records);
+        for followed in self.watchers.iter().flat_map(|watcher| &watcher.watches) {
+            check::watch::check(&followed.watch, &self.witness, &compactions)
+                .map_err(Kind::Watches.found())?;
+            self.report.watched += followed.watch.heard.len() as u64;
         }
         self.observe_histories(&explained);
         match check::search::search(&self.clients.records) {

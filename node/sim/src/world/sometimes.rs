@@ -11,13 +11,14 @@ use quorate_replica::host::Host;
 
 use super::World;
 use super::synchronisation::{BEFORE_EPOCH, DIFF, TRUNC};
+use super::watchers::AHEAD;
 use crate::check::linearizability::Explained;
 use crate::check::watch::Heard;
 use crate::history::{Moment, Operation, Outcome};
 use crate::seed;
 
 /// What every protocol reaches.
-pub const COMMON: [&str; 21] = [
+pub const COMMON: [&str; 22] = [
     "leader established",
     "leader deposed with uncommitted entries",
     "two members led at once",
@@ -36,6 +37,7 @@ pub const COMMON: [&str; 21] = [
     "read confirmed after a leader change",
     "lease ended by a new leader",
     "watch went on behind a compaction",
+    AHEAD,
     "a random quorum went on",
     "feature level raised under faults",
     "downgrade refused behind a raised level",
@@ -224,8 +226,8 @@ impl World {
                 found.push("lease ended by a new leader");
             }
         }
-        for watcher in &self.watchers {
-            let behind = watcher.watch.heard.windows(3).any(|three| {
+        for followed in self.watchers.iter().flat_map(|watcher| &watcher.watches) {
+            let behind = followed.watch.heard.windows(3).any(|three| {
                 matches!(three, [Heard::Compacted(_), Heard::Started(_), Heard::Events(_, events)] if !events.is_empty())
             });
             if behind {

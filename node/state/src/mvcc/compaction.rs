@@ -13,12 +13,13 @@ use crate::error::MachineError;
 use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
-/// Removes the rows of `Changes` up to the compacted revision, and the versions that they made superfluous; stops behind the row
-/// with which it has removed `changes_max` changes. Whether there may be more.
+/// Removes the rows of `Changes` before the compacted revision, and the versions that they made superfluous; stops behind the row
+/// with which it has removed `changes_max` changes. Whether there may be more. The compacted revision's own changes stay: a watch
+/// may begin there, as in etcd.
 pub(crate) fn compact(store: &mut Overlay, compacted: i64, changes_max: usize) -> Result<bool, MachineError> {
-    let last = compacted + i64::from(mutant!(CompactionDropsDelete));
+    let last = compacted - i64::from(!mutant!(CompactionDropsDelete));
     let forgotten = |change: &Change| {
-        change.revision <= compacted || change.revision == last && change.touch == Touch::Deleted
+        change.revision < compacted || change.revision == last && change.touch == Touch::Deleted
     };
     let (mut rows, mut size) = (Vec::new(), 0);
     for row in changes::rows(store, 0) {

@@ -1,36 +1,35 @@
 //! The newest events, shared by all watches: each keeps a cursor of its own, and reads history when it fell behind.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use quorate_state::event::Event;
+use crate::event::Event;
+use crate::mutants::mutant;
 
-/// Revisions kept, at most; older ones are read from the backend.
-const REVISIONS_MAX: usize = 4_096;
-/// Bytes of keys and values kept, at most.
-const BYTES_MAX: usize = 8 << 20;
-
-#[derive(Debug, Default)]
-struct Inner {
+/// The ring. Holds whole revisions without a gap.
+#[derive(Debug)]
+pub struct Ring {
+    revisions_max: usize,
+    bytes_max: usize,
     revisions: VecDeque<(i64, usize, Arc<Vec<Event>>)>,
     bytes: usize,
     newest: i64,
 }
 
-/// The ring. Holds whole revisions without a gap.
-#[derive(Debug, Default)]
-pub struct Ring(Mutex<Inner>);
-
 impl Ring {
+    /// Keeps so many revisions at most, and so many bytes of keys and values; older ones are read from the backend.
+    #[must_use]
+    pub fn new(revisions_max: usize, bytes_max: usize) -> Self {
+        Self { revisions_max, bytes_max, revisions: VecDeque::new(), bytes: 0, newest: 0 }
+    }
+
     /// Adds what an apply gave; `newest` is the revision after it.
-    pub fn publish(&self, events: Vec<Event>, newest: i64) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = &mut *inner;
-        let continues = events.first().is_some_and(|event| event.kv.mod_revision == inner.newest + 1);
-        if newest != inner.newest && !continues {
+    pub fn publish(&mut self, events: Vec<Event>, newest: i64) {
+        let continues = events.first().is_some_and(|event| event.kv.mod_revision == self.newest + 1);
+        if newest != self.newest && !continues && !mutant!(RingHidesGap) {
             // A snapshot was installed, or this is the start: revisions between are only in the backend.
-            inner.revisions.clear();
-            inner.bytes = 0;
+            self.revisions.clear();
+            self.bytes = 0;
         }
         let mut rest = events.into_iter().peekable();
         while let Some(event) = rest.next() {
@@ -40,34 +39,26 @@ impl Ring {
                 whole.push(event);
             }
             let bytes = whole.iter().map(size).sum();
-            inner.bytes += bytes;
-            inner.revisions.push_back((revision, bytes, Arc::new(whole)));
+            self.bytes += bytes;
+            self.revisions.push_back((revision, bytes, Arc::new(whole)));
         }
-        inner.newest = newest;
-        while inner.revisions.len() > REVISIONS_MAX || inner.bytes > BYTES_MAX {
-            let Some((_, bytes, _)) = inner.revisions.pop_front() else { break };
-            inner.bytes -= bytes;
+        self.newest = newest;
+        while self.revisions.len() > self.revisions_max || self.bytes > self.bytes_max {
+            let Some((_, bytes, _)) = self.revisions.pop_front() else { break };
+            self.bytes -= bytes;
         }
     }
 
-    /// At most `max` revisions of `from..=to`, and up to where they go; `None` if `from` is no longer (or never was) here.
+    /// The events of the revisions `from..=to`, by revision; `None` if some of them are no longer (or never were) here.
     #[must_use]
-    pub fn read(&self, from: i64, to: i64, max: usize) -> Option<(Vec<Arc<Vec<Event>>>, i64)> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, ..) = inner.revisions.front()?;
-        if from < *first || to > inner.newest {
+    pub fn read(&self, from: i64, to: i64) -> Option<Vec<Arc<Vec<Event>>>> {
+        let (first, ..) = self.revisions.front()?;
+        if (from < *first && !mutant!(RingSkipsForgotten)) || to > self.newest {
             return None;
         }
-        let start = usize::try_from(from - first).ok()?;
-        let part: Vec<_> = inner
-            .revisions
-            .iter()
-            .skip(start)
-            .take(max)
-            .take_while(|(revision, ..)| *revision <= to)
-            .collect();
-        let last = part.last().map_or(to, |(revision, ..)| *revision);
-        Some((part.into_iter().map(|(_, _, events)| Arc::clone(events)).collect(), last))
+        let start = usize::try_from(from.max(*first) - first).ok()?;
+        let part = self.revisions.iter().skip(start).take_while(|(revision, ..)| *revision <= to);
+        Some(part.map(|(_, _, events)| Arc::clone(events)).collect())
     }
 }
 
@@ -79,7 +70,7 @@ fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::event::{EventKind, KeyValue};
+    use crate::event::{EventKind, KeyValue};
 
     fn event(revision: i64) -> Event {
         let kv = KeyValue { mod_revision: revision, ..KeyValue::default() };
@@ -88,26 +79,31 @@ mod tests {
 
     #[test]
     fn whole_revisions_without_a_gap() {
-        let ring = Ring::default();
+        let mut ring = Ring::new(4, 1 << 20);
         ring.publish(vec![], 1);
         ring.publish(vec![event(2), event(2), event(3)], 3);
-        let (events, last) = ring.read(2, 3, 10).unwrap();
-        assert_eq!((events.len(), events[0].len(), last), (2, 2, 3));
-        assert_eq!(ring.read(2, 3, 1).unwrap().1, 2);
+        let lengths = |events: Vec<Arc<Vec<Event>>>| events.iter().map(|it| it.len()).collect::<Vec<_>>();
+        assert_eq!(ring.read(2, 3).map(lengths), Some(vec![2, 1]));
+        assert_eq!(ring.read(2, 2).map(lengths), Some(vec![2]));
+        assert!(ring.read(3, 4).is_none(), "not published yet");
         ring.publish(vec![], 9);
-        assert!(ring.read(3, 9, 10).is_none(), "a snapshot leaves a gap");
+        assert!(ring.read(3, 9).is_none(), "a snapshot leaves a gap");
         ring.publish(vec![event(10)], 10);
-        assert!(ring.read(9, 10, 10).is_none());
-        assert_eq!(ring.read(10, 10, 10).unwrap().1, 10);
+        assert!(ring.read(9, 10).is_none());
+        assert_eq!(ring.read(10, 10).map(lengths), Some(vec![1]));
     }
 
     #[test]
     fn the_oldest_go_first() {
-        let ring = Ring::default();
+        let mut ring = Ring::new(4, 1 << 20);
         ring.publish(vec![], 1);
-        let last = i64::try_from(REVISIONS_MAX).unwrap() + 2;
-        ring.publish((2..=last).map(event).collect(), last);
-        assert!(ring.read(2, last, 1).is_none());
-        assert_eq!(ring.read(3, last, 1).unwrap().1, 3);
+        ring.publish((2..=6).map(event).collect(), 6);
+        assert!(ring.read(2, 6).is_none());
+        assert!(ring.read(3, 6).is_some());
+        let mut short = Ring::new(4, 300);
+        short.publish(vec![], 1);
+        short.publish((2..=6).map(event).collect(), 6);
+        assert!(short.read(4, 6).is_none(), "two events are some 260 bytes");
+        assert!(short.read(5, 6).is_some());
     }
 }

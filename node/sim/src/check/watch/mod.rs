@@ -10,6 +10,8 @@ mod reliable;
 mod resumable;
 mod unique;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use quorate_state::event::{Event, EventKind};
@@ -41,7 +43,7 @@ pub enum Heard {
     Started(i64),
     /// Events, in one answer whose header names this revision; none in a progress notification.
     Events(i64, Vec<Event>),
-    /// What it asked for is compacted up to here: the watch ended.
+    /// What it asked for lies before this revision, to which was compacted: the watch ended.
     Compacted(i64),
 }
 
@@ -69,17 +71,17 @@ impl Watch {
     }
 }
 
-/// Checks one watch against what happened.
+/// Checks one watch against what happened. `compactions`: the revisions to which somebody asked to compact.
 ///
 /// # Errors
 /// A sentence that names the broken promise.
-pub fn check(watch: &Watch, witness: &Witness) -> Result<(), String> {
+pub fn check(watch: &Watch, witness: &Witness, compactions: &BTreeSet<i64>) -> Result<(), String> {
     filter::check(watch)?;
     ordered::check(watch)?;
     unique::check(watch)?;
     atomic::check(watch)?;
     genuine::check(watch, witness)?;
-    prev_kv::check(watch, witness)?;
+    prev_kv::check(watch, witness, compactions)?;
     resumable::check(watch)?;
     reliable::check(watch, witness)?;
     bookmarkable::check(watch, witness)
@@ -106,6 +108,10 @@ mod tests {
         (watch, witness)
     }
 
+    fn judged(watch: &Watch, witness: &Witness) -> Result<(), String> {
+        check(watch, witness, &BTreeSet::new())
+    }
+
     fn events(watch: &mut Watch, at: usize) -> &mut Vec<Event> {
         match &mut watch.heard[at] {
             Heard::Events(_, events) => events,
@@ -117,14 +123,22 @@ mod tests {
     fn tampered(says: &str, tamper: impl FnOnce(&mut Watch)) {
         let (mut watch, witness) = sound();
         tamper(&mut watch);
-        let why = check(&watch, &witness).expect_err("it was tampered with");
+        let why = judged(&watch, &witness).expect_err("it was tampered with");
         assert!(why.contains(says), "{why}");
     }
 
     #[test]
     fn a_sound_watch_is_accepted() {
         let (watch, witness) = sound();
-        assert_eq!(check(&watch, &witness), Ok(()));
+        assert_eq!(judged(&watch, &witness), Ok(()));
+    }
+
+    #[test]
+    fn a_compaction_to_a_revision_takes_what_was_there_before() {
+        let (mut watch, witness) = sound();
+        events(&mut watch, 7)[0].prev_kv = None;
+        assert_eq!(check(&watch, &witness, &[7].into()), Ok(()));
+        assert!(check(&watch, &witness, &[8].into()).is_err());
     }
 
     #[test]
@@ -161,10 +175,10 @@ mod tests {
         let compacted = |to: i64, next: i64| {
             let (mut watch, witness) = sound();
             watch.heard.splice(4..6, [Heard::Started(5), Heard::Compacted(to), Heard::Started(next)]);
-            check(&watch, &witness)
+            judged(&watch, &witness)
         };
-        assert_eq!(compacted(5, 6), Ok(()));
-        assert!(compacted(4, 6).expect_err("revision 5 is there").contains("not compacted"));
-        assert!(compacted(5, 7).expect_err("revision 6 was wanted").contains("before the revision"));
+        assert_eq!(compacted(6, 6), Ok(()));
+        assert!(compacted(5, 5).expect_err("revision 5 is there").contains("leaves that"));
+        assert!(compacted(6, 7).expect_err("revision 6 was wanted").contains("before the revision"));
     }
 }

@@ -25,12 +25,12 @@ pub(super) fn check(watch: &Watch) -> Result<(), String> {
                 next = Some(next.unwrap_or(0).max(revision + 1));
             }
             Heard::Compacted(revision) => {
-                if *revision < from {
+                if *revision <= from {
                     return Err(format!(
-                        "a watch from {from} on was ended though only {revision} is compacted, so it is not compacted"
+                        "a watch from {from} on was ended though {revision} is compacted, which leaves that"
                     ));
                 }
-                next = Some(revision + 1);
+                next = Some(*revision);
             }
         }
     }
