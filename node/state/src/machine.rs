@@ -1,7 +1,6 @@
 //! Applying decided entries.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,9 +13,10 @@ use crate::error::{ApplyError, MachineError, ReadError};
 use crate::event::Event;
 use crate::lease;
 use crate::mutants::mutant;
+use crate::mvcc::changes::{self, Touch};
+use crate::mvcc::compaction;
 use crate::mvcc::range::Span;
 use crate::mvcc::write::Writer;
-use crate::mvcc::{changes, compaction};
 use crate::reader::Reader;
 use crate::recent::Recent;
 use crate::response::{Body, Response};
@@ -390,9 +390,14 @@ impl StateMachine {
 
     /// A bug's: see [`crate::mutants`].
     fn newest_row(&self) -> Result<i64, MachineError> {
-        let view = self.backend.view();
-        let row = view.scan_back(Table::Changes, Bound::Unbounded, Bound::Unbounded).next().transpose()?;
-        row.map_or(Ok(1), |(row, _)| changes::last_revision(&row))
+        let mut newest = 1;
+        for change in changes::between(self.reader.committed(), 0, i64::MAX) {
+            let changes::Change { revision, touch, .. } = change?;
+            if touch != Touch::Deleted || revision > self.meta.compacted {
+                newest = revision;
+            }
+        }
+        Ok(newest)
     }
 
     fn overlay(&mut self) -> Overlay {

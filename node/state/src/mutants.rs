@@ -50,8 +50,8 @@ bugs! {
     AppliedIndexOutsideBatch,
     /// A request that comes twice is applied twice (thesis 6.3). Linearizability.
     RequestAppliedTwice,
-    /// The revision is counted from the rows that are there at a start: lower when they were compacted (etcd #17780).
-    /// Linearizability, states.
+    /// The revision is counted from the rows that are there at a start, as if a compaction took the deletions of its own revision:
+    /// lower than it was (etcd #17780). Linearizability, states.
     RevisionFromRows,
     /// A transaction looks at its first condition only. Linearizability.
     FirstCompareOnly,
