@@ -79,7 +79,8 @@ fn parts(scene: Scene) -> AnyWorld {
         Scene::Reads => (3, false, &[lag, lag, lag, late, killed]),
         Scene::Disks => (3, false, &[slow_disk, slow_disk, somebody_gone]),
         Scene::Elections => (5, false, &[cut, cut, leader_gone, leader_alone, somebody_gone]),
-        Scene::Ambushes | Scene::Stops => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
+        Scene::Ambushes => (4, true, &[leader_gone, leader_alone, leader_gone, somebody_gone]),
+        Scene::Stops => (4, true, &[leader_gone, leader_alone, somebody_gone]),
         Scene::CatchingUp => (3, false, &[cut, leader_alone, leader_gone, slow_disk, somebody_gone]),
         Scene::Changes => (4, true, &[cut, leader_alone, |_| Fault::Churn, |_| Fault::Churn, leader_gone]),
     }
