@@ -8,15 +8,15 @@ use quorate_sim::seed::FAULTY_MS;
 use quorate_sim::shrink::{self, Subject};
 use quorate_sim::story::Story;
 
-/// Seeds that are tried for one that the bug breaks: which one does changes with the simulator.
+/// So many seeds are tried for one that the bug breaks: which one that is changes with the simulator.
 const SEEDS: u64 = 60;
 
 fn shrinks(bug: &str, protocol: ProtocolKind, scene: Option<Scene>) {
     let bug = Bug::named(bug).expect("a bug of this name");
     bug.plant();
-    let subjects = (1..=SEEDS).map(|seed| Subject { protocol, seed, scene });
+    let mut subjects = (1..=SEEDS).map(|seed| Subject { protocol, seed, scene });
     let fails = |subject: &Subject| subject.run(subject.schedule(FAULTY_MS), Story::Silent).is_err();
-    let subject = { subjects }.find(fails).expect("the bug is found");
+    let subject = subjects.find(fails).expect("the bug is found");
     let whole = subject.schedule(FAULTY_MS);
     let first = subject.run(whole.clone(), Story::Silent).expect_err("it fails again");
     let shrunk = shrink::shrink(subject, FAULTY_MS).expect("it fails");

@@ -128,7 +128,7 @@ const META_KEY: &[u8] = b"state";
 const INSTALLED_KEY: &[u8] = b"installed";
 
 /// Changes that one apply forgets for a compaction, give or take a row, so that no apply takes long.
-const COMPACTION_CHANGES_MAX: usize = 256;
+const COMPACTION_CHANGES_MAX: usize = if cfg!(test) { 4 } else { 256 };
 
 /// One group's state machine.
 #[derive(Debug)]

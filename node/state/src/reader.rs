@@ -73,7 +73,7 @@ impl Reader {
     }
 
     /// What happened in the revisions `from..=to`, in order; watchers catch up by it. A compaction leaves the events of its own
-    /// revision, without what was there before (etcd `mvcc/watcher_group.go`, `chooseAll`).
+    /// revision (etcd `mvcc/watcher_group.go`, `chooseAll`), without what was there before (`v3rpc/watch.go`, `sendLoop`).
     ///
     /// # Errors
     /// [`ApplyError::Compacted`] if some of it is forgotten; the engine's.

@@ -18,7 +18,7 @@ use quorate_api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse}
 use quorate_api::mvccpb;
 use quorate_state::error::{ApplyError, ReadError};
 use quorate_state::event::Event;
-use quorate_state::watch::stream::{Delivery, Limits, Step, Stream, WatchError, WatchId};
+use quorate_state::watch::stream::{Created, Delivery, Limits, Step, Stream, WatchError, WatchId};
 use quorate_state::watch::wanted::Wanted;
 
 use super::convert;
@@ -128,11 +128,11 @@ impl Connection {
         let revision = self.node.revision();
         let id = Some(request.watch_id).filter(|id| *id != 0).map(WatchId);
         let from = if request.start_revision > 0 { request.start_revision } else { revision + 1 };
-        match self.stream.create(id, wanted(request), from) {
-            Ok(id) => {
+        let compacted = self.compacted();
+        match self.stream.create(id, wanted(request), from, compacted) {
+            Ok(Created { id, ended }) => {
                 self.send(WatchResponse { created: true, ..self.response(id, revision) }).await?;
-                let compacted = self.compacted();
-                if self.stream.begins_too_early(id, compacted) {
+                if ended {
                     self.tell_compacted(id, compacted).await?;
                 }
                 Ok(())
@@ -175,7 +175,7 @@ impl Connection {
                     continue;
                 }
                 Ok(Err(ReadError::Refused(ApplyError::Compacted))) => {
-                    self.cancel_compacted().await?;
+                    self.cancel_compacted(from).await?;
                     continue;
                 }
                 Ok(Err(error)) => api_error::read(&error),
@@ -214,9 +214,9 @@ impl Connection {
         self.node.local_reader().map_or(0, |reader| reader.compacted())
     }
 
-    async fn cancel_compacted(&mut self) -> Result<(), Gone> {
+    async fn cancel_compacted(&mut self, from: i64) -> Result<(), Gone> {
         let compacted = self.compacted();
-        for id in self.stream.compacted(compacted) {
+        for id in self.stream.compacted(from) {
             self.tell_compacted(id, compacted).await?;
         }
         Ok(())

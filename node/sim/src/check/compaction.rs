@@ -80,10 +80,12 @@ fn seen_before(records: &[Record], at: Moment) -> i64 {
     before.filter_map(Record::revision).max().unwrap_or(1)
 }
 
-/// The revisions to which somebody asked to compact.
+/// The revisions to which was compacted, or may have been.
 #[must_use]
 pub fn revisions(records: &[Record]) -> BTreeSet<i64> {
-    Compactions::of(records).asked.into_iter().map(|(_, revision)| revision).collect()
+    let asked = Compactions::of(records).asked.into_iter();
+    let done = asked.filter(|(record, _)| !matches!(record.outcome, Outcome::Refused | Outcome::Denied(_)));
+    done.map(|(_, revision)| revision).collect()
 }
 
 struct Compactions<'a> {

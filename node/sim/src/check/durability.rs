@@ -18,7 +18,7 @@ pub struct Holding {
     pub compacted: i64,
     /// Every pair, by key.
     pub pairs: Vec<KeyValue>,
-    /// What happened since what is forgotten.
+    /// What happened from the compacted revision on.
     pub events: Vec<Event>,
     /// Leases.
     pub leases: Vec<i64>,
@@ -33,8 +33,8 @@ impl Holding {
         let whole = Range { key: vec![0].into(), range_end: vec![0].into(), ..Range::default() };
         let unreadable = |what: String| format!("a state can't be read: {what}");
         let pairs = reader.range(&whole).map_err(|error| unreadable(error.to_string()))?.kvs;
-        let from = reader.compacted() + 1;
-        let events = reader.events(from, i64::MAX).map_err(|error| unreadable(error.to_string()))?;
+        let events =
+            reader.events(reader.compacted(), i64::MAX).map_err(|error| unreadable(error.to_string()))?;
         let leases = reader.leases().map_err(|error| unreadable(error.to_string()))?;
         Ok(Self {
             revision: reader.revision(),
@@ -86,12 +86,14 @@ pub fn check(records: &[Record], witness: &Witness, holding: &Holding) -> Result
     Ok(())
 }
 
-/// What is not compacted is there with all its events.
+/// What is not compacted is there with all its events. Those of the compacted revision don't tell what was there before.
 fn history(witness: &Witness, holding: &Holding) -> Result<(), String> {
     let mut held = holding.events.iter();
-    for event in witness.since(holding.compacted + 1) {
+    for event in witness.since(holding.compacted) {
+        let before = event.prev_kv.clone().filter(|_| event.kv.mod_revision > holding.compacted);
+        let event = Event { prev_kv: before, ..event.clone() };
         match held.next() {
-            Some(found) if found == event => {}
+            Some(found) if *found == event => {}
             found => return Err(format!("the history holds {found:?} in the place of {event:?}")),
         }
     }
@@ -109,7 +111,9 @@ mod tests {
         let (mut records, witness) = sample::history();
         let mut model = Model::without_leases();
         witness.iter().for_each(|(_, events)| model.follow(events));
-        let events = witness.since(4).cloned().collect();
+        let mut events: Vec<Event> = witness.since(3).cloned().collect();
+        let of_compacted = events.iter_mut().filter(|event| event.kv.mod_revision == 3);
+        of_compacted.for_each(|event| event.prev_kv = None);
         let revision = witness.last();
         let holding = Holding { revision, compacted: 3, pairs: model.pairs(), events, leases: vec![7] };
         let done = |body| Outcome::Applied(Response { revision, body });
@@ -137,7 +141,8 @@ mod tests {
         assert!(tampered(&|holding| holding.leases.push(8)).contains("revoked and is there"));
         let forgotten = |holding: &mut Holding| {
             holding.compacted = 4;
-            holding.events.remove(0);
+            holding.events.retain(|event| event.kv.mod_revision >= 4);
+            holding.events.iter_mut().take(1).for_each(|event| event.prev_kv = None);
         };
         assert!(tampered(&forgotten).contains("compacted up to 4"));
     }

@@ -1,6 +1,7 @@
-//! Leaders that are cut off as soon as they lead, with what they are asked for then.
+//! Leaders that are cut off soon after their election, with what they are asked for then.
 
 use quorate_consensus::id::MemberId;
+use quorate_consensus::protocol::Part;
 use quorate_replica::change::MembershipChange;
 use quorate_replica::event::GroupId;
 
@@ -13,9 +14,11 @@ use super::{Happening, World};
 const AMBUSH: usize = usize::MAX;
 /// An ambush lasts up to this much longer than a moment: an election ends within.
 const AMBUSH_MS_MAX: u64 = 3_000;
-/// A leader whose first own value takes its time has led for up to so much longer than that by then.
-const ESTABLISHED_MS_MAX: u64 = 300;
-/// So many clients come at once; a leader of four gets a quarter of them.
+/// A leader's first own value is decided within about this time.
+const ESTABLISHED_MS: u64 = 20;
+/// It has led for up to this much longer.
+const LED_MS_MAX: u64 = 300;
+/// So many clients come, one in a millisecond; a leader of four gets a quarter of them.
 const FLOOD: u64 = 40;
 
 /// When leaders are ambushed, and what for.
@@ -32,7 +35,7 @@ impl World {
     pub(super) fn plan_ambush(&mut self, ambush: Ambush, leader: MemberId) {
         let after_ms = match ambush {
             Ambush::Elected => 0,
-            Ambush::Established => 20 + self.random.below(ESTABLISHED_MS_MAX),
+            Ambush::Established => ESTABLISHED_MS + self.random.below(LED_MS_MAX),
         };
         self.plan(after_ms, Happening::Ambush { leader });
     }
@@ -41,6 +44,9 @@ impl World {
     pub(super) fn ambush(&mut self, leader: MemberId) {
         let host = self.machines.get(&leader).and_then(|machine| machine.host.as_ref());
         let Some(replica) = host.and_then(|host| host.replica(GroupId::DEFAULT)) else { return };
+        if replica.status().part != Part::Leader {
+            return;
+        }
         let mut others: Vec<MemberId> = replica.membership().voters().into_iter().collect();
         others.retain(|id| *id != leader);
         let Some(ambush) = self.ambush else { return };

@@ -53,6 +53,12 @@ impl Followed {
         self.next = header + 1;
     }
 
+    /// What it has not heard is compacted.
+    fn ends(&mut self, compacted: i64) {
+        self.watch.heard.push(Heard::Compacted(compacted));
+        (self.next, self.served) = (compacted, false);
+    }
+
     fn wanted(&self) -> Wanted {
         let Watch { key, range_end, prev_kv, no_put, no_delete, .. } = &self.watch;
         Wanted {
@@ -87,12 +93,9 @@ impl Watcher {
         for (id, followed) in (0..).map(WatchId).zip(&mut self.watches) {
             followed.watch.heard.push(Heard::Started(followed.next));
             followed.served = true;
-            let created = self.stream.create(Some(id), followed.wanted(), followed.next);
-            created.map_err(|error| format!("a watch can't be created: {error}"))?;
-        }
-        for id in (0..).map(WatchId).take(self.watches.len()) {
-            if self.stream.begins_too_early(id, compacted) {
-                self.loses(id, compacted);
+            let created = self.stream.create(Some(id), followed.wanted(), followed.next, compacted);
+            if created.map_err(|error| format!("a watch can't be created: {error}"))?.ended {
+                followed.ends(compacted);
                 lost += 1;
             }
         }
@@ -111,14 +114,6 @@ impl Watcher {
             if let Some(followed) = self.followed(watch) {
                 followed.hears(to, events);
             }
-        }
-    }
-
-    /// A watch ends, since what it has not heard is compacted.
-    fn loses(&mut self, id: WatchId, compacted: i64) {
-        if let Some(followed) = self.followed(id) {
-            followed.watch.heard.push(Heard::Compacted(compacted));
-            (followed.next, followed.served) = (compacted, false);
         }
     }
 }
@@ -214,8 +209,8 @@ impl World {
             match recent.unwrap_or_else(|| reader.events(from, to).map(|events| vec![Arc::new(events)])) {
                 Ok(revisions) => watching.hears(&revisions, from, to),
                 Err(ReadError::Refused(ApplyError::Compacted)) => {
-                    for id in watching.stream.compacted(reader.compacted()) {
-                        watching.loses(id, reader.compacted());
+                    for id in watching.stream.compacted(from) {
+                        watching.followed(id).into_iter().for_each(|it| it.ends(reader.compacted()));
                         *self.report.reached.entry(ENDED).or_default() += 1;
                     }
                 }

@@ -1,5 +1,6 @@
 //! Removing what no read may ask for any more, and a hash that does not depend on how far that went.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -13,9 +14,9 @@ use crate::error::MachineError;
 use crate::mutants::mutant;
 use crate::store::{Overlay, Store};
 
-/// Removes the rows of `Changes` before the compacted revision, and the versions that they made superfluous; stops behind the row
-/// with which it has removed `changes_max` changes. Whether there may be more. The compacted revision's own changes stay: a watch
-/// may begin there, as in etcd.
+/// Removes the changes before the compacted revision, and the versions that they made superfluous; stops behind the row with which it
+/// has removed `changes_max` changes. Whether there may be more. The compacted revision's own changes stay: a watch may begin there,
+/// as in etcd.
 pub(crate) fn compact(store: &mut Overlay, compacted: i64, changes_max: usize) -> Result<bool, MachineError> {
     let last = compacted - i64::from(!mutant!(CompactionDropsDelete));
     let forgotten = |change: &Change| {
@@ -30,8 +31,13 @@ pub(crate) fn compact(store: &mut Overlay, compacted: i64, changes_max: usize) -
         size += changes.len();
         rows.push((row, changes));
     }
+    // One look takes all of a key's versions: a key that changes often is not looked at for each of its changes.
+    let mut done = BTreeSet::new();
     for (row, mut changes) in rows {
         for change in changes.extract_if(.., |change| forgotten(change)) {
+            if !done.insert(change.key.clone()) {
+                continue;
+            }
             for revision in superfluous(store, &change.key, compacted)? {
                 store.delete(Table::History, layout::history_key(&change.key, revision));
             }

@@ -39,6 +39,15 @@ pub struct Limits {
     pub revisions_max: i64,
 }
 
+/// A watch that the client is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its name.
+    pub id: WatchId,
+    /// It asked for what is forgotten: the client is told that, too, and the watch is gone.
+    pub ended: bool,
+}
+
 /// What a stream needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -97,11 +106,17 @@ impl Stream {
         Self { limits, cursors: BTreeMap::new(), next_id: 0, asked: None }
     }
 
-    /// A watch from revision `from` on. Without an id it gets one that is free.
+    /// A watch from revision `from` on, where everything before `compacted` is forgotten. Without an id it gets one that is free.
     ///
     /// # Errors
     /// The watch can't be.
-    pub fn create(&mut self, id: Option<WatchId>, wanted: Wanted, from: i64) -> Result<WatchId, WatchError> {
+    pub fn create(
+        &mut self,
+        id: Option<WatchId>,
+        wanted: Wanted,
+        from: i64,
+        compacted: i64,
+    ) -> Result<Created, WatchError> {
         if wanted.is_empty() {
             return Err(WatchError::EmptyRange);
         }
@@ -112,8 +127,11 @@ impl Stream {
             return Err(WatchError::Duplicate(id));
         }
         let id = id.unwrap_or_else(|| self.free_id());
+        if from < compacted {
+            return Ok(Created { id, ended: true });
+        }
         self.cursors.insert(id, Cursor { wanted, next: from, active: true });
-        Ok(id)
+        Ok(Created { id, ended: false })
     }
 
     fn free_id(&mut self) -> WatchId {
@@ -174,15 +192,10 @@ impl Stream {
         deliveries
     }
 
-    /// Revisions before `compacted` are forgotten: the watches that have not heard them end.
-    pub fn compacted(&mut self, compacted: i64) -> Vec<WatchId> {
-        self.cursors.extract_if(.., |_, cursor| cursor.next < compacted).map(|(id, _)| id).collect()
-    }
-
-    /// Whether a watch that was created just now asked for what is forgotten, and ends by that. One that only fell behind goes on as
-    /// long as it can be served.
-    pub fn begins_too_early(&mut self, id: WatchId, compacted: i64) -> bool {
-        self.cursors.get(&id).is_some_and(|cursor| cursor.next < compacted) && self.cancel(id)
+    /// What was to be read is forgotten, from revision `from` on: the watches that stand there end. Others go on as long as they
+    /// can be served.
+    pub fn compacted(&mut self, from: i64) -> Vec<WatchId> {
+        self.cursors.extract_if(.., |_, cursor| cursor.next == from).map(|(id, _)| id).collect()
     }
 
     /// It is time for progress notifications: the watches that want them, have heard nothing since the last time, and have heard
@@ -211,7 +224,7 @@ mod tests {
         let mut stream = Stream::new(LIMITS);
         for from in from {
             stream
-                .create(None, Wanted { key: "k".into(), progress: true, ..Wanted::default() }, *from)
+                .create(None, Wanted { key: "k".into(), progress: true, ..Wanted::default() }, *from, 0)
                 .unwrap();
         }
         stream
@@ -319,24 +332,31 @@ mod tests {
     #[test]
     fn what_is_compacted_ends_who_wanted_it() {
         let mut stream = stream(&[2, 7]);
-        assert!(stream.begins_too_early(WatchId(1), 8) && !stream.begins_too_early(WatchId(0), 2));
-        let mut stream = self::stream(&[2, 7]);
-        assert_eq!(stream.compacted(7), [WatchId(0)]);
+        assert_eq!(stream.step(8), Step::Read { from: 2, to: 5 });
+        assert_eq!(stream.compacted(2), [WatchId(0)]);
         assert_eq!(stream.step(8), Step::Read { from: 7, to: 8 });
         assert!(stream.cancel(WatchId(1)) && !stream.cancel(WatchId(1)));
         assert_eq!(stream.step(8), Step::Rest);
+        let all = || Wanted { range_end: "\0".into(), ..Wanted::default() };
+        assert_eq!(stream.create(None, all(), 6, 7), Ok(Created { id: WatchId(2), ended: true }));
+        assert_eq!(stream.step(8), Step::Rest, "it is gone");
+        assert_eq!(stream.create(None, all(), 7, 7), Ok(Created { id: WatchId(3), ended: false }));
     }
 
     #[test]
     fn names_are_unique_and_limited() {
         let mut stream = Stream::new(LIMITS);
+        let created = |id| Ok(Created { id: WatchId(id), ended: false });
         let all = Wanted { key: "\0".into(), range_end: "\0".into(), ..Wanted::default() };
         let nothing = Wanted { key: "b".into(), range_end: "a".into(), ..Wanted::default() };
-        assert_eq!(stream.create(None, nothing, 2), Err(WatchError::EmptyRange));
-        assert_eq!(stream.create(Some(WatchId(1)), all.clone(), 2), Ok(WatchId(1)));
-        assert_eq!(stream.create(Some(WatchId(1)), all.clone(), 2), Err(WatchError::Duplicate(WatchId(1))));
-        assert_eq!(stream.create(None, all.clone(), 2), Ok(WatchId(0)));
-        assert_eq!(stream.create(None, all.clone(), 2), Ok(WatchId(2)));
-        assert_eq!(stream.create(None, all, 2), Err(WatchError::TooMany));
+        assert_eq!(stream.create(None, nothing, 2, 0), Err(WatchError::EmptyRange));
+        assert_eq!(stream.create(Some(WatchId(1)), all.clone(), 2, 0), created(1));
+        assert_eq!(
+            stream.create(Some(WatchId(1)), all.clone(), 2, 0),
+            Err(WatchError::Duplicate(WatchId(1)))
+        );
+        assert_eq!(stream.create(None, all.clone(), 2, 0), created(0));
+        assert_eq!(stream.create(None, all.clone(), 2, 0), created(2));
+        assert_eq!(stream.create(None, all, 2, 0), Err(WatchError::TooMany));
     }
 }

@@ -126,19 +126,6 @@ impl View for MemoryView {
         )
     }
 
-    fn scan_back<'a>(
-        &'a self,
-        table: Table,
-        from: Bound<Bytes>,
-        to: Bound<Bytes>,
-    ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a> {
-        if super::is_empty(&from, &to) {
-            return Box::new(std::iter::empty());
-        }
-        let pairs = self.0.range(within(table, from, to)).rev();
-        Box::new(pairs.map(|((_, key), value)| Ok((key.clone(), value.clone()))))
-    }
-
     fn duplicate(&self) -> Box<dyn View> {
         Box::new(self.clone())
     }

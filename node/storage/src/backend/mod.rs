@@ -114,13 +114,6 @@ pub trait View: Debug + Send + Sync {
         from: Bound<Bytes>,
         to: Bound<Bytes>,
     ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
-    /// The same pairs, descending.
-    fn scan_back<'a>(
-        &'a self,
-        table: Table,
-        from: Bound<Bytes>,
-        to: Bound<Bytes>,
-    ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a>;
     /// Another handle of the same view.
     fn duplicate(&self) -> Box<dyn View>;
 }

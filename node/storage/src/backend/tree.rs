@@ -454,18 +454,6 @@ impl View for TreeView {
         Box::new(self.range(table, from, to).map(pair))
     }
 
-    fn scan_back<'a>(
-        &'a self,
-        table: Table,
-        from: Bound<Bytes>,
-        to: Bound<Bytes>,
-    ) -> Box<dyn Iterator<Item = Result<Pair, BackendError>> + 'a> {
-        if super::is_empty(&from, &to) {
-            return Box::new(std::iter::empty());
-        }
-        Box::new(self.range(table, from, to).rev().map(pair))
-    }
-
     fn duplicate(&self) -> Box<dyn View> {
         *lock(&self.group.views).entry(self.number).or_default() += 1;
         Box::new(Self { group: Arc::clone(&self.group), number: self.number })

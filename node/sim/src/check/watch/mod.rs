@@ -71,7 +71,7 @@ impl Watch {
     }
 }
 
-/// Checks one watch against what happened. `compactions`: the revisions to which somebody asked to compact.
+/// Checks one watch against what happened. `compactions`: the revisions to which was compacted, or may have been.
 ///
 /// # Errors
 /// A sentence that names the broken promise.
@@ -178,7 +178,7 @@ mod tests {
             judged(&watch, &witness)
         };
         assert_eq!(compacted(6, 6), Ok(()));
-        assert!(compacted(5, 5).expect_err("revision 5 is there").contains("leaves that"));
+        assert!(compacted(5, 5).expect_err("revision 5 is there").contains("leaves the next one"));
         assert!(compacted(6, 7).expect_err("revision 6 was wanted").contains("before the revision"));
     }
 }

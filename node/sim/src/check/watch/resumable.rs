@@ -5,7 +5,7 @@ use super::{Heard, Watch};
 
 pub(super) fn check(watch: &Watch) -> Result<(), String> {
     let mut next: Option<i64> = None;
-    let mut from = 0;
+    let (mut from, mut heard_through) = (0, 0);
     for heard in &watch.heard {
         match heard {
             Heard::Started(revision) => {
@@ -14,7 +14,7 @@ pub(super) fn check(watch: &Watch) -> Result<(), String> {
                         "a watch went on at {revision}, before the revision {next:?} was heard"
                     ));
                 }
-                from = *revision;
+                (from, heard_through) = (*revision, revision - 1);
             }
             Heard::Events(revision, events) => {
                 if let Some(early) = events.iter().find(|event| event.kv.mod_revision < from) {
@@ -23,11 +23,12 @@ pub(super) fn check(watch: &Watch) -> Result<(), String> {
                     ));
                 }
                 next = Some(next.unwrap_or(0).max(revision + 1));
+                heard_through = heard_through.max(*revision);
             }
             Heard::Compacted(revision) => {
-                if *revision <= from {
+                if *revision <= heard_through + 1 {
                     return Err(format!(
-                        "a watch from {from} on was ended though {revision} is compacted, which leaves that"
+                        "a watch that had heard {heard_through} was ended though {revision} is compacted, which leaves the next one"
                     ));
                 }
                 next = Some(*revision);
