@@ -50,9 +50,12 @@ pub(super) struct Machine {
 /// A sync of a healthy disk.
 const SYNC_MS_MAX: u64 = 8;
 
-/// Small, so that watches fall behind it.
+/// Revisions and bytes that a ring keeps: few, so that watches fall behind it.
+const RING_REVISIONS_MAX: usize = 8;
+const RING_BYTES_MAX: usize = 4 << 10;
+
 fn new_ring() -> Ring {
-    Ring::new(8, 4 << 10)
+    Ring::new(RING_REVISIONS_MAX, RING_BYTES_MAX)
 }
 
 impl Machine {

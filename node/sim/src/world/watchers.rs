@@ -24,6 +24,10 @@ const LIMITS: Limits = Limits { watches_max: 4, revisions_max: 5 };
 /// A watch that goes on at a member which has not come that far.
 pub(super) const AHEAD: &str = "watch began ahead of its member";
 const ENDED: &str = "watch ended by a compaction";
+/// Of 100 times that a stream goes on, its client asks how far it is in so many.
+const ASKS_PERCENT: u64 = 10;
+/// And the time for progress notifications has come.
+const TICKS_PERCENT: u64 = 20;
 
 /// A watch, wherever it is served.
 #[derive(Debug)]
@@ -191,8 +195,8 @@ impl World {
     fn watches_go_on(&mut self, watcher: usize, member: MemberId, reader: &Reader) {
         let newest = reader.revision();
         let (watching, ring) = (&mut self.watchers[watcher], &self.machines[&member].ring);
-        let ticks = watching.random.chance(20);
-        if watching.random.chance(10) {
+        let ticks = watching.random.chance(TICKS_PERCENT);
+        if watching.random.chance(ASKS_PERCENT) {
             watching.stream.ask_progress(newest);
         }
         loop {

@@ -53,10 +53,12 @@ impl Ring {
     #[must_use]
     pub fn read(&self, from: i64, to: i64) -> Option<Vec<Arc<Vec<Event>>>> {
         let (first, ..) = self.revisions.front()?;
-        if (from < *first && !mutant!(RingSkipsForgotten)) || to > self.newest {
+        let from = if mutant!(RingSkipsForgotten) { from.max(*first) } else { from };
+        if to > self.newest {
             return None;
         }
-        let start = usize::try_from(from.max(*first) - first).ok()?;
+        // Below the first one there is no place.
+        let start = usize::try_from(from - first).ok()?;
         let part = self.revisions.iter().skip(start).take_while(|(revision, ..)| *revision <= to);
         Some(part.map(|(_, _, events)| Arc::clone(events)).collect())
     }
